@@ -1,0 +1,13 @@
+_base_ = [
+    '../_base_/models/resnet56_cifar10.py',
+    '../_base_/datasets/cifar10.py',
+    '../_base_/schedules/recasting_cifar.py',
+    '../_base_/default_runtime.py',
+]
+model = dict(
+    type='Recasting',
+    teacher=_base_.teacher,
+    teacher_ckpt=_base_.teacher_ckpt,
+    recipe=[dict(source='backbone.layer*.*', target=dict(type='ConvBlock'))],
+)
+train_dataloader = dict(batch_size=64)

@@ -1,0 +1,8 @@
+"""Algorithms: what trains in a stage and on which loss."""
+
+from mmrecast.algorithms.base import Distiller
+from mmrecast.algorithms.recast_student import recast_student
+from mmrecast.algorithms.recasting import Recasting
+from mmrecast.algorithms.single_teacher_distill import SingleTeacherDistill
+
+__all__ = ['Distiller', 'Recasting', 'SingleTeacherDistill', 'recast_student']

@@ -1,0 +1,199 @@
+"""What every algorithm shares: a student that trains, a teacher that never changes, stages."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from mmengine.model import BaseModel
+from torch import Tensor, nn
+
+from mmrecast.models import build_network, load_weights, network_config, untrained
+from mmrecast.registry import MODELS
+from mmrecast.stages import Stage
+from mmrecast.surgery.student_file import Origin
+from mmrecast.utils.modules import untouched
+from mmrecast.utils.names import nearest
+
+
+class Distiller(BaseModel):
+    """Base class of algorithms.
+
+    The teacher is no submodule: it is not in ``parameters()``, ``state_dict()``, an optimiser or an EMA, it is always in
+    eval mode, and it follows the algorithm to another device.
+
+    Args:
+        teacher (dict | str | nn.Module, optional): Config, config path, mmpretrain config name, or a network.
+        teacher_ckpt (str, optional): File with its weights.
+        data_preprocessor (dict | nn.Module, optional): Makes ``dict(inputs, data_samples)`` of a batch.
+
+    Raises:
+        ValueError: ``teacher_ckpt`` does not fit the teacher, or is not readable.
+        FileNotFoundError: ``teacher_ckpt`` does not exist.
+    """
+
+    stage_kinds: tuple[str, ...] = ()
+    student: nn.Module
+    origin: Origin
+
+    def __init__(
+        self,
+        teacher: dict | str | nn.Module | None = None,
+        teacher_ckpt: str | None = None,
+        data_preprocessor: dict | nn.Module | None = None,
+    ) -> None:
+        if isinstance(data_preprocessor, dict):
+            data_preprocessor = MODELS.build(data_preprocessor)
+        super().__init__(data_preprocessor=data_preprocessor)
+        network = None if teacher is None else build_network(teacher)
+        if teacher_ckpt is not None:
+            if network is None:
+                raise ValueError(f'teacher_ckpt={teacher_ckpt!r} without a teacher')
+            load_weights(network, teacher_ckpt)
+        if network is not None:
+            network.requires_grad_(False).eval()
+        self.__dict__['teacher'] = network
+        self.teacher_constructor = (
+            None if isinstance(teacher, nn.Module) or teacher is None else untrained(network_config(teacher))
+        )
+        self._judged = None
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """tuple[int]: (C, H, W) that reaches the networks, as the data preprocessor has it.
+
+        Raises:
+            ValueError: The data preprocessor has none.
+        """
+        shape = getattr(self.data_preprocessor, 'input_shape', None)
+        if shape is None:
+            raise ValueError('the input shape is not known: use the BatchPreprocessor or give input_shape to the model')
+        return tuple(shape)
+
+    def init_weights(self) -> None:
+        """Do nothing: weights are set when the algorithm is built and by its stages, not by ``Runner.train()``."""
+
+    def _apply(self, fn, recurse: bool = True):
+        if self.teacher is not None:
+            self.teacher._apply(fn)
+        return super()._apply(fn, recurse)
+
+    def forward(self, inputs: Tensor, data_samples: dict | None = None, mode: str = 'tensor'):
+        """Run the student.
+
+        Args:
+            inputs (Tensor): Normalised images (N, C, H, W).
+            data_samples (dict, optional): ``gt_label`` (N,) and ``sample_idx`` (N,) or None.
+            mode (str): 'tensor' for logits (N, classes), 'loss' for a dict of losses, 'predict' for data samples.
+
+        Raises:
+            ValueError: ``mode`` is something else.
+        """
+        if mode == 'tensor':
+            return self.student(inputs)
+        if mode == 'loss':
+            return self.loss(inputs, data_samples)
+        if mode == 'predict':
+            return self.predict(inputs, data_samples)
+        raise ValueError(f"mode must be 'tensor', 'loss' or 'predict', got {mode!r}")
+
+    def loss(self, inputs: Tensor, data_samples: dict) -> dict[str, Tensor]:
+        """Return the losses of the current stage; keys beginning with ``loss`` are summed and minimised."""
+        raise AssertionError(f'{type(self).__name__} must define loss')
+
+    def predict(self, inputs: Tensor, data_samples: dict | None) -> list:
+        """Return mmpretrain data samples with the scores of the student (or of the teacher, see `judging_teacher`)."""
+        from mmpretrain.structures import DataSample
+
+        scores = (self._judged or self.student)(inputs).softmax(1)
+        labels = [None] * len(scores) if data_samples is None else data_samples['gt_label']
+        samples = []
+        for score, label in zip(scores, labels, strict=True):
+            sample = DataSample().set_pred_score(score).set_pred_label(score.argmax())
+            samples.append(sample if label is None else sample.set_gt_label(label))
+        return samples
+
+    @contextmanager
+    def judging_teacher(self) -> Iterator[None]:
+        """Let ``predict`` use the teacher meanwhile."""
+        self._judged = self.teacher
+        try:
+            yield
+        finally:
+            self._judged = None
+
+    def check_classes(self, num_classes: int) -> None:
+        """Compare the networks' outputs with the data set.
+
+        Raises:
+            ValueError: A network has another number of classes than ``num_classes``.
+        """
+        for name, network in (('teacher', self.teacher), ('student', self.student)):
+            if network is None:
+                continue
+            device = next(network.parameters()).device
+            with untouched(network), torch.no_grad():
+                found = network(torch.zeros(2, *self.input_shape, device=device)).shape[-1]
+            if found != num_classes:
+                raise ValueError(f'the {name} has {found} classes but the data set has {num_classes}')
+
+    # ---- stages -----------------------------------------------------------------------------------------------------
+
+    def expand(self, entries: Sequence[Stage]) -> list[Stage]:
+        """Turn a schedule's entries into its stages.
+
+        Raises:
+            ValueError: An entry is of a kind this algorithm does not have, or of length zero without need.
+        """
+        for entry in entries:
+            if entry.kind not in self.stage_kinds:
+                raise ValueError(
+                    f'{type(self).__name__} has no stage {entry.kind!r}{nearest(entry.kind, self.stage_kinds)}'
+                )
+        return list(entries)
+
+    def begin_stage(self, stage: Stage, batches: Iterable[dict] = (), initialise: bool = True) -> None:
+        """Bring the student into the form ``stage`` needs and set what trains in it.
+
+        Args:
+            stage (Stage): One of those `expand` gave.
+            batches (Iterable[dict]): Preprocessed training batches without augmentation, for starts that need data.
+            initialise (bool): False when a checkpoint's weights follow. Defaults to True.
+        """
+        self._set_trainable({name for name, _ in self.student.named_parameters()}, set(self.student.modules()))
+
+    def restore_structure(self, stages: Sequence[Stage], index: int, started: bool) -> None:
+        """Bring the student into the form it has in stage ``index`` (before its beginning unless ``started``)."""
+        if started:
+            self.begin_stage(stages[index], initialise=False)
+
+    def origin_so_far(self) -> Origin:
+        """Return the origin of the student as it is now."""
+        return self.origin
+
+    def fingerprint(self) -> dict:
+        """Return what a checkpoint must agree on for a run to go on from it."""
+        return dict(algorithm=type(self).__name__)
+
+    def relative_error(self, stage: Stage, batches: Iterable[dict]) -> float | None:
+        """Return the stage's error against the teacher over the teacher's variance, None where it has none."""
+        return None
+
+    def _set_trainable(self, parameters: set[str], live: set[nn.Module]) -> None:
+        for name, parameter in self.student.named_parameters():
+            parameter.requires_grad_(name in parameters)
+            parameter.grad = None
+        self._live = live
+
+    def train(self, mode: bool = True) -> 'Distiller':
+        """Set the mode; only modules the current stage trains go into train mode."""
+        super().train(mode)
+        live = getattr(self, '_live', None)
+        if mode and live is not None:
+            for module in self.student.modules():
+                module.training = module in live
+        return self
+
+
+def build_loss(cfg: dict | nn.Module) -> nn.Module:
+    """Build a loss or connector of the registry; a module passes through."""
+    return cfg if isinstance(cfg, nn.Module) else MODELS.build(cfg)

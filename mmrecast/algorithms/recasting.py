@@ -1,0 +1,294 @@
+"""Network Recasting (Yu, Kang and Choi, AAAI 2019): blocks recast one after another, then fine-tuned."""
+
+import copy
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from mmrecast.algorithms.base import Distiller, build_loss
+from mmrecast.algorithms.reach import reached_by
+from mmrecast.links.prefix import run_to
+from mmrecast.registry import BLOCKS, MODELS
+from mmrecast.stages import Stage
+from mmrecast.surgery.apply import apply_step, check_plan
+from mmrecast.surgery.chain import find_chain, match
+from mmrecast.surgery.closed_form import pre_relu_output, solve_block
+from mmrecast.surgery.plan import Plan, make_plan
+from mmrecast.surgery.student_file import Origin
+from mmrecast.utils.modules import get_module, untouched, xavier_init
+from mmrecast.utils.names import nearest
+
+STARTS = ('xavier', 'closed_form')
+NEXT_BLOCKS = ('fresh', 'teacher', 'frozen')
+
+
+@MODELS.register_module()
+class Recasting(Distiller):
+    """Recast the blocks of a teacher one after another.
+
+    Stage ``recast`` k: the student, a copy of the teacher whose first k-1 sources are already recast, gets target k;
+    what reads the target's output is rebuilt if the width changes. All that leads to the output of the block behind it
+    (the logits, behind the last) trains on the block loss between the two networks there (Eq. 1); both forward passes
+    end there. Stage ``finetune``: everything trains on ``kd_loss`` of the logits plus ``task_loss`` (Eq. 2).
+
+    Args:
+        teacher, teacher_ckpt, data_preprocessor: See :class:`Distiller`.
+        recipe (list[dict]): Rules ``dict(source=pattern(s), target=dict(type=…))``; see ``surgery.plan.make_plan``.
+        block_loss (dict): Loss of the recasting stages. Defaults to ``MSELoss`` (Eq. 1).
+        kd_loss (dict): Loss on the logits when fine-tuning. Defaults to ``MSELoss`` (Eq. 2).
+        task_loss (dict): Loss against the labels when fine-tuning. Defaults to ``CrossEntropyLoss``.
+        start (str | dict): How a target begins: 'xavier' (the paper), or 'closed_form', least squares on some training
+            images, as ``dict(type='closed_form', images=1024, ridge=1e-4)`` if the defaults do not serve.
+        next_block (str, optional): Block k+1 while block k trains: 'fresh' (the paper: initialised anew, trained),
+            'teacher' (the teacher's weights, trained) or 'frozen' (the teacher's weights, untouched). Where its input
+            width changes it is always fresh. Defaults to 'fresh' for the xavier start, 'frozen' for closed_form.
+        earlier (str | int): Which blocks before k train with it: 'all' (the paper) or the last n. Defaults to 'all'.
+        block_input (str): What block k gets: 'student' (the paper) or 'teacher', the teacher's input to block k.
+        compare (str): Where the networks are compared: 'next', behind block k+1 (the paper), or 'target', behind k.
+        connector (dict, optional): For ``compare='target'`` where the widths differ: a connector built with
+            ``in_channel`` and ``out_channel`` filled in.
+
+    Raises:
+        ValueError: An option is none of those above, or the recipe cannot be carried out on this teacher.
+        KeyError: A type is not registered.
+    """
+
+    stage_kinds = ('recast', 'finetune')
+
+    def __init__(
+        self,
+        teacher: dict | str | nn.Module,
+        recipe: Sequence[dict],
+        teacher_ckpt: str | None = None,
+        block_loss: dict | nn.Module = dict(type='MSELoss'),
+        kd_loss: dict | nn.Module = dict(type='MSELoss'),
+        task_loss: dict | nn.Module = dict(type='CrossEntropyLoss'),
+        start: str | dict = 'xavier',
+        next_block: str | None = None,
+        earlier: str | int = 'all',
+        block_input: str = 'student',
+        compare: str = 'next',
+        connector: dict | None = None,
+        data_preprocessor: dict | nn.Module | None = None,
+    ) -> None:
+        super().__init__(teacher, teacher_ckpt, data_preprocessor)
+        start = dict(type=start) if isinstance(start, str) else dict(start)
+        self.start = _choice('start', start.pop('type', None), STARTS)
+        self.start_images, self.ridge = start.pop('images', 1024), start.pop('ridge', 1e-4)
+        if start:
+            raise ValueError(f'start has no option {next(iter(start))!r} (images, ridge)')
+        default_next = 'fresh' if self.start == 'xavier' else 'frozen'
+        self.next_block = _choice('next_block', next_block or default_next, NEXT_BLOCKS)
+        self.block_input = _choice('block_input', block_input, ('student', 'teacher'))
+        self.compare = _choice('compare', compare, ('next', 'target'))
+        if earlier != 'all' and (isinstance(earlier, bool) or not isinstance(earlier, int) or earlier < 0):
+            raise ValueError(f"earlier must be 'all' or how many of the last blocks train, got {earlier!r}")
+        self.earlier = earlier
+        self.block_loss, self.kd_loss, self.task_loss = map(build_loss, (block_loss, kd_loss, task_loss))
+        self.connector_cfg, self.connector = connector, None
+
+        sources = tuple(p for rule in recipe for p in _patterns(rule)) if isinstance(recipe, list | tuple) else ()
+        self.chain = find_chain(self.teacher, self.input_shape, sources)
+        self.plan: Plan = make_plan(self.teacher, recipe, self.input_shape, self.chain)
+        check_plan(copy.deepcopy(self.teacher), self.plan)
+        self._check_options()
+        self.student = self._copy_of_teacher()
+        self.origin = Origin(self.teacher_constructor, self.plan)
+        self.stage: Stage | None = None
+        self._steps_done = 0
+
+    # ---- stages -----------------------------------------------------------------------------------------------------
+
+    def expand(self, entries: Sequence[Stage]) -> list[Stage]:
+        """Turn ``recast`` entries into one stage per block; see the base class."""
+        stages, paths, done = [], [self.plan.entries[i].path for i in self.plan.steps], 0
+        for entry in super().expand(entries):
+            if entry.kind != 'recast':
+                if not (entry.epochs or entry.iters):
+                    raise ValueError(f'{entry.name}: its length must be at least 1, got 0')
+                stages.append(entry)
+                continue
+            if not (entry.epochs or entry.iters) and self.start != 'closed_form':
+                raise ValueError(f"{entry.name}: a length of 0 needs start='closed_form', which does the work alone")
+            patterns = ['all'] if entry.blocks in (None, 'all') else _listed(entry.blocks)
+            selected = paths[done:] if patterns == ['all'] else [b for p in patterns for b in match(p, paths)]
+            if selected != paths[done : done + len(selected)] or not selected:
+                expected = paths[done] if done < len(paths) else 'none is left'
+                raise ValueError(f'recast stages go through the plan in order: {selected} where {expected!r} is next')
+            done += len(selected)
+            stages += [replace(entry, blocks=None, block=path) for path in selected]
+        if done < len(paths):
+            raise ValueError(f"no recast stage for block {paths[done]!r} of the recipe: write blocks='all'")
+        return stages
+
+    def begin_stage(self, stage: Stage, batches: Iterable[dict] = (), initialise: bool = True) -> None:
+        """Put target k in place, start it, and set what trains; see the base class."""
+        self.stage, self.connector = stage, None
+        if stage.kind == 'finetune':
+            super().begin_stage(stage)
+            return
+        step = self._step(stage)
+        new = apply_step(self.student, self.plan, step)
+        self._steps_done += 1
+        follower = self._following(step)
+        frozen = self.next_block == 'frozen' and not set(new) & set(follower)
+        if initialise:
+            fresh = set(new) | (set(follower) if self.next_block == 'fresh' else set())
+            for path in sorted(fresh):
+                xavier_init(get_module(self.student, path))
+            if self.start == 'closed_form':
+                self._solve(step, batches)
+        entry = self.plan.entries[step]
+        if self.compare == 'target' and self.connector_cfg is not None:
+            widths = dict(in_channel=entry.out_channels, out_channel=entry.out_shape[0])
+            self.connector = MODELS.build(dict(self.connector_cfg, **widths)).to(next(self.student.parameters()).device)
+        parameters, live = reached_by(
+            self.student, self._tap(step), self._cut(step), self.input_shape, follower if frozen else ()
+        )
+        self._set_trainable(parameters, live)
+
+    def restore_structure(self, stages: Sequence[Stage], index: int, started: bool) -> None:
+        """See the base class."""
+        self.student, self.connector, self._steps_done = self._copy_of_teacher(), None, 0
+        for stage in stages[:index]:
+            if stage.kind == 'recast':
+                apply_step(self.student, self.plan, self._step(stage))
+                self._steps_done += 1
+        super().restore_structure(stages, index, started)
+
+    def origin_so_far(self) -> Origin:
+        """See the base class; blocks whose stage has not begun are the teacher's."""
+        return Origin(self.teacher_constructor, self.plan.after(self._steps_done))
+
+    def fingerprint(self) -> dict:
+        """See the base class."""
+        options = dict(start=self.start, images=self.start_images, ridge=self.ridge, next_block=self.next_block)
+        options |= dict(earlier=self.earlier, block_input=self.block_input, compare=self.compare)
+        return super().fingerprint() | dict(recipe=self.plan.to_dict(), options=options)
+
+    # ---- losses -----------------------------------------------------------------------------------------------------
+
+    def loss(self, inputs: Tensor, data_samples: dict) -> dict[str, Tensor]:
+        """Return Eq. 1 in a recast stage, the two terms of Eq. 2 in fine-tuning."""
+        if self.stage.kind == 'recast':
+            s_feature, t_feature = self._compared(inputs)
+            if self.connector is not None:
+                s_feature = self.connector(s_feature)
+            return dict(loss_block=self.block_loss(s_feature, t_feature))
+        with torch.no_grad():
+            t_logits = self.teacher(inputs)
+        s_logits = self.student(inputs)
+        labels = data_samples['gt_label']
+        return dict(loss_kd=self.kd_loss(s_logits, t_logits), loss_task=self.task_loss(s_logits, labels))
+
+    @torch.no_grad()
+    def relative_error(self, stage: Stage, batches: Iterable[dict]) -> float | None:
+        """Return Σ(s − t)² / Σ(t − mean_c t)² where the stage compares (at the logits in fine-tuning), in eval mode."""
+        squared, n, total, squares = 0.0, 0, 0.0, 0.0
+        with untouched(self):
+            for batch in batches:
+                inputs = batch['inputs']
+                if stage.kind == 'recast':
+                    s, t = self._compared(inputs)
+                    s = s if self.connector is None else self.connector(s)
+                else:
+                    s, t = self.student(inputs), self.teacher(inputs)
+                s, t = (x.double().transpose(0, 1).flatten(1) for x in (s, t))
+                squared += (s - t).square().sum().item()
+                n, total, squares = n + t.shape[1], total + t.sum(1), squares + t.square().sum(1)
+        if not n:
+            return None
+        variance = (squares - total * total / n).sum().item()
+        return squared / variance if variance > 0 else None
+
+    def _compared(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        step = self._step(self.stage)
+        tap, path = self._tap(step), self.plan.entries[step].path
+        fed = path if self.block_input == 'teacher' else None
+        with torch.no_grad():
+            t_feature, t_input = run_to(self.teacher, tap, inputs, read=fed)
+        feed = (path, lambda x: t_input) if fed else None
+        if feed is None and self._cut(step) is not None:
+            feed = (self._cut(step), Tensor.detach)
+        return run_to(self.student, tap, inputs, feed=feed)[0], t_feature
+
+    # ---- helpers ----------------------------------------------------------------------------------------------------
+
+    def _copy_of_teacher(self) -> nn.Module:
+        return copy.deepcopy(self.teacher).requires_grad_(True)
+
+    def _step(self, stage: Stage) -> int:
+        return next(i for i in self.plan.steps if self.plan.entries[i].path == stage.block)
+
+    def _tap(self, step: int) -> str | None:
+        return self.plan.entries[step].path if self.compare == 'target' else self.plan.tap(step)
+
+    def _cut(self, step: int) -> str | None:
+        """Return the first block that trains, None where the stem trains, too."""
+        if self.block_input == 'teacher':
+            return self.plan.entries[step].path
+        if self.earlier == 'all' or step - self.earlier < 0:
+            return None
+        return self.plan.entries[step - self.earlier].path
+
+    def _following(self, step: int) -> list[str]:
+        """Return what reads the target's output: block k+1, or the head's modules with parameters behind the last."""
+        if self.plan.tap(step) is not None:
+            return [self.plan.tap(step)]
+        glue = self.plan.entries[step].glue
+        return [path for path in glue if any(True for _ in get_module(self.student, path).parameters())]
+
+    def _solve(self, step: int, batches: Iterable[dict]) -> None:
+        path = self.plan.entries[step].path
+        target = get_module(self.student, path)
+
+        def pairs() -> Iterator[tuple[Tensor, Tensor]]:
+            for batch in batches:
+                with torch.no_grad(), untouched(self.student):
+                    t_input = run_to(self.teacher, path, batch['inputs'], read=path)[1]
+                    x = t_input
+                    if self.block_input == 'student':
+                        x = run_to(self.student, path, batch['inputs'], read=path)[1]
+                    y = pre_relu_output(get_module(self.teacher, path), t_input)
+                yield x, y
+
+        solve_block(*target.solvable(), pairs(), self.ridge)
+
+    def _check_options(self) -> None:
+        for step in self.plan.steps:
+            entry = self.plan.entries[step]
+            narrowed = entry.out_channels != entry.out_shape[0]
+            if self.start == 'closed_form':
+                solvable = getattr(BLOCKS.build(dict(entry.target)), 'solvable', lambda: None)()
+                if solvable is None or narrowed or solvable[0].groups != 1:
+                    what = f'narrows {entry.out_shape[0]} to {entry.out_channels} channels' if narrowed else (
+                        f'is a {entry.target["type"]}, not one convolution with BN and ReLU'
+                    )  # fmt: skip
+                    raise ValueError(f"start='closed_form' cannot solve for block {entry.path!r}: its target {what}")
+            if self.block_input == 'teacher' and entry.in_channels != entry.in_shape[0]:
+                raise ValueError(
+                    f"block_input='teacher' needs the width kept before block {entry.path!r}: the teacher gives "
+                    f'{entry.in_shape[0]} channels, the student {entry.in_channels}'
+                )
+            if self.compare == 'target' and narrowed and self.connector_cfg is None:
+                raise ValueError(
+                    f"compare='target' at block {entry.path!r}: {entry.out_channels} channels against "
+                    f"{entry.out_shape[0]} need a connector, e.g. connector=dict(type='ConvModuleConnector')"
+                )
+
+
+def _choice(name: str, value: object, choices: Sequence[str]) -> str:
+    if value not in choices:
+        raise ValueError(f'{name} must be one of {", ".join(choices)}, got {value!r}{nearest(str(value), choices)}')
+    return value
+
+
+def _listed(value: str | Sequence[str]) -> list[str]:
+    return [value] if isinstance(value, str) else list(value)
+
+
+def _patterns(rule: object) -> list[str]:
+    """Return a rule's patterns; what is wrong with a rule, ``make_plan`` says."""
+    return _listed(rule['source']) if isinstance(rule, dict) and 'source' in rule else []

@@ -1,0 +1,130 @@
+"""Train and test by a config: what the command lines do."""
+
+import copy
+import json
+import os
+import time
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+
+from mmrecast.engine import StagedRunner, latest_checkpoint
+from mmrecast.registry import RUNNERS
+from mmrecast.surgery.student_file import is_student, load_student
+from mmrecast.utils.checkpoint import load_file
+from mmrecast.utils.setup_env import register_all_modules
+
+
+def prepare(
+    cfg: Config,
+    work_dir: str | None = None,
+    resume: bool | str = False,
+    amp: bool = False,
+    launcher: str = 'none',
+    data_root: str | None = None,
+) -> Config:
+    """Return a copy of ``cfg`` with what is left to the command line filled in.
+
+    Args:
+        cfg (Config): The config.
+        work_dir (str, optional): Where results go. Defaults to the config's, else ``work_dirs/<config name>``.
+        resume (bool | str): Whether to go on from the work dir's last checkpoint, or the checkpoint to go on from.
+        amp (bool): Whether to train in mixed precision. Defaults to False.
+        launcher (str): 'none', 'pytorch', 'slurm' or 'mpi'. Defaults to 'none'.
+        data_root (str, optional): Where the data of every loader lies. Defaults to what the config says.
+
+    Raises:
+        ValueError: A top-level key is missing, there is nothing to resume, or mixed precision is asked for without a GPU.
+        FileNotFoundError: The checkpoint to resume from does not exist.
+    """
+    cfg = copy.deepcopy(cfg)
+    for key in ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper'):
+        if cfg.get(key) is None:
+            raise ValueError(f'{cfg.filename}: a training config needs {key}')
+    name = Path(cfg.filename or 'run').stem
+    cfg.work_dir = work_dir or cfg.get('work_dir') or os.path.join('work_dirs', name)
+    cfg.launcher = launcher
+    # mmengine keeps one message hub per name: two runs of one second must not share it
+    cfg.experiment_name = cfg.get('experiment_name') or f'{name}_{time.strftime("%Y%m%d_%H%M%S")}_{os.getpid()}'
+    if data_root is not None:
+        for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+            if cfg.get(loader) is not None:
+                cfg[loader].dataset.data_root = data_root
+    if resume:
+        cfg.resume, cfg.load_from = True, latest_checkpoint(cfg.work_dir) if resume is True else resume
+        load_file(cfg.load_from)  # unreadable files show before anything is built or written
+    if amp:
+        _use_amp(cfg)
+    return cfg
+
+
+def _use_amp(cfg: Config) -> None:
+    if not torch.cuda.is_available():
+        raise ValueError('--amp needs a GPU: mmengine has no mixed precision for the CPU')
+    stages = [stage for stage in cfg.train_cfg.get('stages', []) if stage.get('optim_wrapper')]
+    for holder in (cfg, *stages):
+        holder['optim_wrapper'] = dict(holder['optim_wrapper'], type='AmpOptimWrapper')
+
+
+def build_runner(cfg: Config) -> StagedRunner:
+    """Build the runner of a prepared config."""
+    register_all_modules()
+    return RUNNERS.get(cfg.get('runner_type', 'StagedRunner')).from_cfg(cfg)
+
+
+def ready_runner(cfg: Config, **kwargs) -> StagedRunner:
+    """Build everything a training needs and check it, so that ``train()`` on what is returned starts with a batch.
+
+    Args:
+        cfg (Config): The config.
+        **kwargs: See :func:`prepare`.
+
+    Raises:
+        ValueError, KeyError, TypeError, FileNotFoundError: Something in the config, the data or a file is wrong.
+    """
+    runner = build_runner(prepare(cfg, **kwargs))
+    runner.check()
+    return runner
+
+
+def train(cfg: Config, **kwargs) -> dict:
+    """Train by a config.
+
+    Args:
+        cfg (Config): The config.
+        **kwargs: See :func:`prepare`.
+
+    Returns:
+        dict: What the run's ``result.json`` holds.
+    """
+    runner = ready_runner(cfg, **kwargs)
+    runner.train()
+    return json.loads(Path(runner.work_dir, 'result.json').read_text())
+
+
+def test(cfg: Config, checkpoint: str, **kwargs) -> dict:
+    """Measure the student of a checkpoint on a config's test data.
+
+    Args:
+        cfg (Config): The config the checkpoint was trained by.
+        checkpoint (str): A checkpoint of the staged loop, at any stage, or a ``student.pth``.
+        **kwargs: See :func:`prepare`.
+
+    Returns:
+        dict: The evaluator's metrics.
+
+    Raises:
+        ValueError: The config has no test data, or the checkpoint does not fit it.
+        FileNotFoundError: There is no such file.
+    """
+    cfg = prepare(cfg, **kwargs)
+    if cfg.get('test_dataloader') is None:
+        raise ValueError(f'{cfg.filename} has no test_dataloader')
+    content = load_file(checkpoint)
+    runner = build_runner(cfg)
+    if is_student(content):
+        runner.bare_model.student = load_student(checkpoint).to(next(runner.bare_model.parameters()).device)
+    else:
+        runner.load_checkpoint(checkpoint)
+    return runner.test()

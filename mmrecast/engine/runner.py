@@ -1,0 +1,247 @@
+"""mmengine's Runner for staged training: wrapped anew at every stage, exact and safe resume, gloo on the CPU."""
+
+import gc
+import os
+import random
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed as torch_dist
+from mmengine.device import get_device
+from mmengine.dist import get_dist_info, is_distributed
+from mmengine.model import is_model_wrapper
+from mmengine.optim import OptimWrapper
+from mmengine.runner import Runner
+from torch import nn
+
+from mmrecast.registry import MODEL_WRAPPERS, RUNNERS
+from mmrecast.stages import Stage
+from mmrecast.utils.checkpoint import load_file, save_file, write_text
+
+LAST = 'last_checkpoint'
+
+
+@RUNNERS.register_module()
+class StagedRunner(Runner):
+    """A Runner whose training is a :class:`StagedLoop`.
+
+    Differences from mmengine's: without a GPU, processes talk through gloo; the model is wrapped for distributed
+    training at the start of every stage, when it is known what trains; checkpoints are written whole or not at all, hold
+    the position in the schedule and the random state of every process, are read with ``weights_only=True`` and loaded
+    strictly; resuming with nothing to resume is an error.
+    """
+
+    def setup_env(self, env_cfg: dict) -> None:
+        """Start gloo where there is no GPU, then do as mmengine."""
+        if self.distributed and not is_distributed() and not torch.cuda.is_available():
+            if self._launcher != 'pytorch':
+                raise ValueError(f"launcher {self._launcher!r} needs a GPU; on CPUs use launcher='pytorch' (torchrun)")
+            torch_dist.init_process_group(backend='gloo')
+        super().setup_env(env_cfg)
+
+    def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
+        """Move the model to the device; `wrap_for_stage` wraps it."""
+        self._wrapper_cfg = model_wrapper_cfg
+        return model.to(get_device())
+
+    @property
+    def bare_model(self) -> nn.Module:
+        """nn.Module: The algorithm without a wrapper."""
+        return self.model.module if is_model_wrapper(self.model) else self.model
+
+    def wrap_for_stage(self) -> None:
+        """Wrap the algorithm for distributed training of the parameters that require gradients now."""
+        if not self.distributed:
+            return
+        self.model = self.bare_model
+        gc.collect()  # the former wrapper takes its gradient hooks with it
+        cuda = torch.cuda.is_available()
+        cfg = dict(type='MMDistributedDataParallel', broadcast_buffers=True, find_unused_parameters=False)
+        cfg |= dict(device_ids=[torch.cuda.current_device()] if cuda else None)
+        cfg |= dict(self._wrapper_cfg or {})
+        self.model = MODEL_WRAPPERS.build(cfg, default_args=dict(module=self.model))
+
+    def set_optimizer(self, optim_wrapper: dict, param_scheduler: dict | list | None) -> None:
+        """Build a stage's optimiser, over the parameters that require gradients only, and its schedulers."""
+        self.optim_wrapper: OptimWrapper = self.build_optim_wrapper(optim_wrapper)
+        optimizer = self.optim_wrapper.optimizer
+        for group in optimizer.param_groups:
+            group['params'] = [p for p in group['params'] if p.requires_grad]
+        optimizer.param_groups[:] = [group for group in optimizer.param_groups if group['params']]
+        self.scale_lr(self.optim_wrapper, self.auto_scale_lr)
+        self.param_schedulers = self.build_param_scheduler(param_scheduler or [])
+
+    def check(self) -> None:
+        """Build what training needs and find what is wrong with it before the first batch.
+
+        Raises:
+            ValueError, KeyError, TypeError, FileNotFoundError: Something in the schedule, the data or the checkpoint is.
+        """
+        self._train_loop = self.build_train_loop(self._train_loop)
+        self.train_loop.check_data()
+        for loop in (self.val_loop, self.test_loop):  # built on access
+            assert loop is None or len(loop.dataloader) >= 0
+        self.load_or_resume()
+
+    # ---- checkpoints ------------------------------------------------------------------------------------------------
+
+    def write_checkpoint(self, filename: str) -> str:
+        """Write the whole state of the run to ``work_dir/filename`` and make it the one to resume from."""
+        path = os.path.join(self.work_dir, filename)
+        states = self._gather(random_state())
+        if self.rank == 0:
+            content = dict(
+                meta=dict(
+                    cfg=self.cfg.pretty_text, seed=self.seed, experiment_name=self.experiment_name,
+                    epoch=self.epoch, iter=self.iter, dataset_meta=getattr(self.train_dataloader.dataset, 'metainfo', {}),
+                ),
+                state_dict={k: v.detach().cpu() for k, v in self.bare_model.state_dict().items()},
+                staged=self.train_loop.state(),
+                fingerprint=self.train_loop.fingerprint(),
+                random=states,
+                message_hub=self.message_hub.state_dict(),
+            )  # fmt: skip
+            if self.train_loop.started:
+                content['optimizer'] = self.optim_wrapper.state_dict()
+                content['param_schedulers'] = [scheduler.state_dict() for scheduler in self.param_schedulers]
+            save_file(content, path)
+            write_text(path, os.path.join(self.work_dir, LAST))
+        if self.distributed:
+            torch_dist.barrier()
+        return path
+
+    def load_or_resume(self) -> None:
+        """Load or resume as asked.
+
+        Raises:
+            ValueError: There is nothing to resume, or the checkpoint belongs to another run.
+        """
+        if self._has_loaded:
+            return
+        if self._resume:
+            self.resume(self._load_from or latest_checkpoint(self.work_dir))
+        elif self._load_from is not None:
+            self.load_checkpoint(self._load_from)
+        self._has_loaded = True
+
+    def resume(self, filename: str, **kwargs) -> None:
+        """Go on from a checkpoint of this very run's recipe, schedule, data and teacher.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            ValueError: It is not readable, or was written by a run that differs (the message says in what).
+        """
+        content = self._read(filename)
+        ours, theirs = self.train_loop.fingerprint(), content['fingerprint']
+        different = sorted(key for key in {*ours, *theirs} if ours.get(key) != theirs.get(key))
+        if different:
+            raise ValueError(
+                f'{filename} cannot be resumed: it was written with another {", ".join(different)}; '
+                'start afresh in another work_dir, or restore the config'
+            )
+        _, world_size = get_dist_info()
+        if len(content['random']) != world_size:
+            raise ValueError(f'{filename} was written by {len(content["random"])} processes, this run has {world_size}')
+        self.train_loop.resume_from(content)
+        self.logger.info(f'resumed from {filename}: {self.train_loop.position}')
+
+    def load_checkpoint(self, filename: str, *args, **kwargs) -> dict:
+        """Load the student of a checkpoint, in the form it had there.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            ValueError: It is not readable or belongs to another recipe.
+        """
+        content = self._read(filename)
+        load_student_state(self.bare_model, content, filename)
+        self.logger.info(f'loaded {filename}')
+        return content
+
+    def _read(self, filename: str) -> dict:
+        content = load_file(filename)
+        if not isinstance(content, dict) or not {'staged', 'fingerprint', 'state_dict'} <= set(content):
+            raise ValueError(f'{filename} is no checkpoint of a staged run')
+        return content
+
+    def _gather(self, item: object) -> list:
+        if not self.distributed:
+            return [item]
+        items = [None] * self.world_size
+        torch_dist.all_gather_object(items, item)
+        return items
+
+
+def load_student_state(model: nn.Module, content: dict, filename: str) -> None:
+    """Bring an algorithm's student into the form of a checkpoint and load it strictly.
+
+    Raises:
+        ValueError: The checkpoint belongs to another algorithm, recipe or network.
+    """
+    staged, theirs, ours = content['staged'], content['fingerprint'], model.fingerprint()
+    different = sorted(key for key, value in ours.items() if theirs.get(key) != value)
+    if different:
+        raise ValueError(f'{filename} was written with another {", ".join(different)} than the config has')
+    model.restore_structure(staged_stages(staged), staged['stage'], staged['started'])
+    load_strictly(model, content['state_dict'], filename)
+
+
+def staged_stages(staged: dict) -> list:
+    """Return the stages a checkpoint went through."""
+    return [Stage(kind=s['kind'], block=s['block'], iters=s['iters']) for s in staged['schedule']]
+
+
+def load_strictly(model: nn.Module, state_dict: dict, filename: str) -> None:
+    """Load a state dict of an algorithm.
+
+    Raises:
+        ValueError: A key is missing, unexpected or of another shape.
+    """
+    try:
+        model.load_state_dict(state_dict, strict=True)
+    except RuntimeError as error:
+        raise ValueError(f'{filename} does not fit: {" ".join(str(error).split())[:400]}') from error
+
+
+def latest_checkpoint(work_dir: str) -> str:
+    """Return the checkpoint a run in ``work_dir`` would resume from.
+
+    Raises:
+        ValueError: There is none.
+    """
+    note = Path(work_dir) / LAST
+    if not note.is_file():
+        raise ValueError(f'nothing to resume in {work_dir}: it holds no {LAST}; leave --resume out to start')
+    named = Path(note.read_text().strip())
+    path = Path(work_dir) / named.name  # the work dir may have moved
+    if not path.is_file():
+        raise ValueError(f'nothing to resume: {note} names {named.name}, which is not there')
+    return str(path)
+
+
+def random_state() -> dict:
+    """Return the state of every random generator of this process."""
+    kind, keys, position, has_gauss, gauss = np.random.get_state()
+    version, internal, gauss_next = random.getstate()
+    state = dict(torch=torch.get_rng_state(), python=[version, list(internal), gauss_next])
+    state['numpy'] = [
+        kind,
+        torch.from_numpy(keys.astype(np.int64)),
+        int(position),
+        int(has_gauss),
+        float(gauss),
+    ]
+    if torch.cuda.is_available():
+        state['cuda'] = torch.cuda.get_rng_state()
+    return state
+
+
+def set_random_state(state: dict) -> None:
+    """Bring the random generators of this process back to ``state``."""
+    torch.set_rng_state(state['torch'])
+    version, internal, gauss_next = state['python']
+    random.setstate((version, tuple(internal), gauss_next))
+    kind, keys, position, has_gauss, gauss = state['numpy']
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), position, has_gauss, gauss))
+    if 'cuda' in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state['cuda'])

@@ -1,0 +1,417 @@
+"""The staged loop: a schedule is a list of stages, each with its own length, optimiser and trainable set.
+
+::
+
+    run ─▶ run_stage ─▶ run_epoch ─▶ run_iter ─▶ train_step
+             │ begin: the algorithm puts the stage's student in place; wrap, optimiser, schedulers
+             └ end: relative error, validation, record, next stage; a checkpoint may be written at any position
+"""
+
+import copy
+import hashlib
+import json
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from itertools import islice
+
+import torch
+from mmengine.dist import get_dist_info
+from mmengine.runner import BaseLoop
+from torch import nn
+from torch.utils.data import DataLoader, IterableDataset
+
+from mmrecast.engine.runner import load_strictly, set_random_state
+from mmrecast.registry import LOOPS, OPTIMIZERS, PARAM_SCHEDULERS
+from mmrecast.stages import Stage
+
+LENGTH_KEYS = dict(CosineAnnealing='T_max', Linear='total_iters', Constant='total_iters', Poly='total_iters')
+
+
+@LOOPS.register_module()
+class StagedLoop(BaseLoop):
+    """Train an algorithm stage by stage.
+
+    Args:
+        runner (StagedRunner): The runner.
+        dataloader (DataLoader | dict): Training data.
+        stages (list[dict]): Entries of :class:`mmrecast.stages.Stage`; the algorithm expands them.
+        val_interval (int, optional): Validate every so many epochs of a stage, too. Defaults to None: at its end only.
+        probe_images (int): Images on which the relative error is measured. Defaults to 512.
+
+    Raises:
+        ValueError: An entry, an optimiser or a scheduler of a stage is wrong.
+        KeyError: A type is not registered.
+    """
+
+    def __init__(
+        self,
+        runner,
+        dataloader: DataLoader | dict,
+        stages: Sequence[dict],
+        val_interval: int | None = None,
+        probe_images: int = 512,
+    ) -> None:
+        if not isinstance(stages, list | tuple) or not stages:
+            raise ValueError(f'a schedule is a list of stages, got {stages!r}')
+        entries = [Stage.from_config(entry) for entry in stages]
+        super().__init__(runner, dataloader)
+        if not len(self.dataloader):
+            raise ValueError('the training data gives no batch: it is smaller than one batch and drop_last is set')
+        self.stages = self.model.expand(entries)
+        self.val_interval, self.probe_images = val_interval, probe_images
+        self._default_optim = copy.deepcopy(runner.optim_wrapper)
+        self._default_scheduler = copy.deepcopy(runner.param_schedulers)
+        runner.param_schedulers = None  # built per stage
+        for stage in self.stages:
+            self._check_optimizer(stage)
+        self._lengths = [stage.total_iters(len(self.dataloader)) for stage in self.stages]
+        self.stage_index, self.started = 0, False
+        self._epoch = self._iter = self._stage_epoch = self._stage_iter = self._batch = 0
+        self.history: list[dict] = []
+        self.images, self.seconds = 0, 0.0
+        self._running: dict = {}
+        self._timed: deque[float] = deque(maxlen=100)  # training seconds after each of the last iterations
+        self._clock = 0.0
+        self._resumed: dict | None = None
+        self._teacher_digest: str | None = None
+        self._pending_random: dict | None = None
+        self.stop_training = False
+        preprocessor = self.model.data_preprocessor
+        if hasattr(preprocessor, 'set_epoch'):
+            preprocessor.seed += runner.seed
+
+    # ---- what mmengine's hooks ask ----------------------------------------------------------------------------------
+
+    @property
+    def model(self) -> nn.Module:
+        """nn.Module: The algorithm."""
+        return self.runner.bare_model
+
+    @property
+    def max_epochs(self) -> int:
+        """int: Epochs of all stages."""
+        return sum(-(-n // len(self.dataloader)) for n in self._lengths)
+
+    @property
+    def max_iters(self) -> int:
+        """int: Iterations of all stages."""
+        return sum(self._lengths)
+
+    @property
+    def epoch(self) -> int:
+        """int: Epochs done in all stages so far."""
+        return self._epoch
+
+    @property
+    def iter(self) -> int:
+        """int: Iterations done in all stages so far."""
+        return self._iter
+
+    @property
+    def stage(self) -> Stage:
+        """Stage: The current stage (the last one, when all are done)."""
+        return self.stages[min(self.stage_index, len(self.stages) - 1)]
+
+    @property
+    def position(self) -> str:
+        """str: Where the run stands, for people."""
+        if self.stage_index == len(self.stages):
+            return f'all {len(self.stages)} stages done'
+        done, length = self._stage_iter, self._lengths[self.stage_index]
+        return f'stage {self.stage_index + 1}/{len(self.stages)} {self.stage.name}, iteration {done}/{length}'
+
+    def seconds_left_in_stage(self) -> float | None:
+        """Return an estimate from the stage's iterations so far, None before the first."""
+        if len(self._timed) < 2:
+            return None
+        each = (self._timed[-1] - self._timed[0]) / (len(self._timed) - 1)
+        return each * (self._lengths[self.stage_index] - self._stage_iter)
+
+    # ---- the loop ---------------------------------------------------------------------------------------------------
+
+    def run(self) -> nn.Module:
+        """Run what is left of the schedule."""
+        self.check_data()
+        self.runner.call_hook('before_train')
+        while self.stage_index < len(self.stages):
+            self.run_stage()
+        if self._resumed is not None:  # resumed from the end: nothing to train
+            self._restore(self._resumed)
+        self.runner.call_hook('after_train')
+        return self.runner.model
+
+    def check_data(self) -> None:
+        """Compare the data set with the networks.
+
+        Raises:
+            ValueError: They disagree about the number of classes.
+        """
+        classes = (getattr(self.dataloader.dataset, 'metainfo', None) or {}).get('classes')
+        if classes:
+            self.model.check_classes(len(classes))
+
+    def run_stage(self) -> None:
+        """Run the current stage, or what is left of it."""
+        length = self._lengths[self.stage_index]
+        self._begin_stage()
+        while (self._stage_iter < length or self._batch) and not self.stop_training:
+            self.run_epoch()
+        self._end_stage()
+
+    def run_epoch(self) -> None:
+        """Run one epoch, or what is left of it."""
+        self.runner.call_hook('before_train_epoch')
+        self.runner.model.train()
+        if not self._batch:
+            self._running['epoch_images'] = 0
+        self._set_epoch()
+        self._clock = time.perf_counter()
+        for data_batch in self._remaining_batches():
+            self.run_iter(self._batch, data_batch)
+            if self._stage_iter >= self._lengths[self.stage_index] or self.stop_training:
+                break
+        self.runner.call_hook('after_train_epoch')
+        self._epoch, self._stage_epoch, self._batch = self._epoch + 1, self._stage_epoch + 1, 0
+        due = self.val_interval and self._stage_epoch % self.val_interval == 0
+        if due and self.runner.val_loop is not None and self._stage_iter < self._lengths[self.stage_index]:
+            self.runner.val_loop.run()
+        self.runner.call_hook('at_position', kind='epoch')
+
+    def _set_epoch(self) -> None:
+        preprocessor = self.model.data_preprocessor
+        if hasattr(preprocessor, 'set_epoch'):
+            preprocessor.set_epoch(self._epoch, self._running.get('epoch_images', 0) if self._batch else 0)
+
+    def run_iter(self, idx: int, data_batch: dict | Sequence) -> None:
+        """Run one iteration."""
+        self.runner.call_hook('before_train_iter', batch_idx=idx, data_batch=data_batch)
+        outputs = self.runner.model.train_step(data_batch, optim_wrapper=self.runner.optim_wrapper)
+        seen = _batch_size(data_batch) * get_dist_info()[1]
+        self._running['images'] += seen
+        self._running['epoch_images'] += _batch_size(data_batch)
+        now = time.perf_counter()
+        self._running['seconds'] += now - self._clock
+        self._clock = now
+        self._timed.append(self._running['seconds'])
+        self._running['loss'] = outputs['loss'].detach()
+        self.runner.call_hook('after_train_iter', batch_idx=idx, data_batch=data_batch, outputs=outputs)
+        self._iter, self._stage_iter, self._batch = self._iter + 1, self._stage_iter + 1, self._batch + 1
+        self.runner.call_hook('at_position', kind='iter')
+
+    # ---- stages -----------------------------------------------------------------------------------------------------
+
+    def _begin_stage(self) -> None:
+        stage, content, self._resumed = self.stage, self._resumed, None
+        start = time.perf_counter()
+        if content is not None:
+            self._restore(content)
+        again = content is not None and self.started
+        if not again:
+            self._stage_iter = self._stage_epoch = self._batch = 0
+            if self._pending_random is not None:
+                self._set_random()
+            self._set_epoch()
+            self.model.begin_stage(stage, self.sample_batches(self.dataloader, self._start_images(), training=True))
+            self._running = dict(images=0, seconds=0.0, epoch_images=0, loss=None, error_start=self._error(stage))
+        self.runner.wrap_for_stage()
+        self.runner.set_optimizer(*self._optimizer_of(stage))
+        self.started = True
+        if again:
+            self.runner.optim_wrapper.load_state_dict(content['optimizer'])
+            for scheduler, state in zip(self.runner.param_schedulers, content['param_schedulers'], strict=True):
+                scheduler.load_state_dict(state)
+        self.runner.optim_wrapper.initialize_count_status(self.runner.model, self._iter, self.max_iters)
+        self._timed.clear()
+        if not again:
+            self._running['seconds'] += time.perf_counter() - start
+        self.runner.logger.info(f'{self.position} begins' if not again else f'{self.position} goes on')
+
+    def _end_stage(self) -> None:
+        stage, running = self.stage, self._running
+        self._share_buffers()
+        record = dict(
+            index=self.stage_index, name=stage.name, kind=stage.kind, block=stage.block, epochs=stage.epochs,
+            iters=self._stage_iter, images=running['images'], seconds=round(running['seconds'], 3),
+            loss=None if running['loss'] is None else float(running['loss']),
+            relative_error_start=running['error_start'], relative_error=self._error(stage), top1=None, val_images=None,
+        )  # fmt: skip
+        if stage.val and self.runner.val_loop is not None:
+            metrics = self.runner.val_loop.run()
+            record |= dict(top1=top1_of(metrics), val_images=len(self.runner.val_dataloader.dataset))
+        self.history.append(record)
+        self.images, self.seconds = self.images + record['images'], self.seconds + record['seconds']
+        self.stage_index, self.started = self.stage_index + 1, False
+        self.runner.logger.info(describe_stage(record, len(self.stages)))
+        self.runner.call_hook('after_stage', record=record)
+        self.runner.call_hook('at_position', kind='stage')
+
+    def _error(self, stage: Stage) -> float | None:
+        loader = self.runner.val_dataloader if self.runner.val_loop is not None else self.dataloader
+        return self.model.relative_error(stage, self.sample_batches(loader, self.probe_images))
+
+    def _start_images(self) -> int:
+        return getattr(self.model, 'start_images', 0)
+
+    def sample_batches(self, loader: DataLoader, images: int, training: bool = False) -> Iterator[dict]:
+        """Yield preprocessed batches of evenly spaced ``images`` of a loader's data.
+
+        A start must see what training will see, augmentation included: a BN takes its statistics there.
+        """
+        if not images:
+            return
+        dataset = loader.dataset
+        if isinstance(dataset, IterableDataset):
+            size = loader.batch_size or 1
+            batches = islice(loader, -(-images // size))
+        else:
+            count = min(images, len(dataset))
+            indices = [i * len(dataset) // count for i in range(count)]
+            chunks = [indices[i : i + 256] for i in range(0, count, 256)]
+            batches = DataLoader(dataset, batch_sampler=chunks, collate_fn=loader.collate_fn)
+        for data in batches:
+            yield self.model.data_preprocessor(data, training)
+
+    def _share_buffers(self) -> None:
+        if not self.runner.distributed:
+            return
+        for buffer in self.model.buffers():
+            torch.distributed.broadcast(buffer, 0)
+
+    # ---- optimisers -------------------------------------------------------------------------------------------------
+
+    def _optimizer_of(self, stage: Stage) -> tuple[dict, list[dict]]:
+        optim = copy.deepcopy(stage.optim_wrapper or self._default_optim)
+        schedulers = stage.param_scheduler if stage.param_scheduler is not None else self._default_scheduler
+        schedulers = [schedulers] if isinstance(schedulers, dict) else list(schedulers or [])
+        return optim, [self._fit_scheduler(stage, scheduler) for scheduler in schedulers]
+
+    def _fit_scheduler(self, stage: Stage, scheduler: dict) -> dict:
+        """Give a scheduler the stage's length where it names none."""
+        scheduler = copy.deepcopy(dict(scheduler))
+        by_epoch = scheduler.setdefault('by_epoch', stage.epochs is not None)
+        iters = stage.total_iters(len(self.dataloader))
+        length = iters if not by_epoch else (stage.epochs or -(-iters // len(self.dataloader)))
+        end = scheduler.setdefault('end', max(length, 1))  # a stage of length 0 has a scheduler, too
+        for name, key in LENGTH_KEYS.items():
+            if str(scheduler.get('type', '')).startswith(name):
+                scheduler.setdefault(key, max(end - scheduler.get('begin', 0), 1))
+        return scheduler
+
+    def _check_optimizer(self, stage: Stage) -> None:
+        """Build the stage's optimiser and schedulers on a parameter of no account, so that mistakes show at once."""
+        try:
+            optim, schedulers = self._optimizer_of(stage)
+            cfg = optim.get('optimizer')
+            if not isinstance(cfg, dict):
+                raise ValueError(f'optim_wrapper needs optimizer=dict(type=…, lr=…), got {cfg!r}')
+            optimizer = OPTIMIZERS.build(dict(cfg), default_args=dict(params=[nn.Parameter(torch.zeros(1))]))
+            for scheduler in schedulers:
+                extra = dict(optimizer=optimizer, epoch_length=len(self.dataloader))
+                PARAM_SCHEDULERS.build(dict(scheduler), default_args=extra)
+        except (ValueError, TypeError, AttributeError, AssertionError) as error:
+            raise ValueError(f'optimiser of stage {stage.name!r}: {" ".join(str(error).split())}') from error
+
+    # ---- position ---------------------------------------------------------------------------------------------------
+
+    def state(self) -> dict:
+        """Return the position and the results so far, as plain data."""
+        running = dict(self._running)
+        if running.get('loss') is not None:
+            running['loss'] = float(running['loss'])
+        return dict(
+            stage=self.stage_index, started=self.started, epoch=self._epoch, iter=self._iter,
+            stage_epoch=self._stage_epoch, stage_iter=self._stage_iter, batch=self._batch, history=self.history,
+            images=self.images, seconds=self.seconds, running=running,
+            schedule=[dict(kind=s.kind, block=s.block, iters=n) for s, n in zip(self.stages, self._lengths, strict=True)],
+        )  # fmt: skip
+
+    def fingerprint(self) -> dict:
+        """Return what a checkpoint must share with this run to be resumed, part by part."""
+        stages = [[s.name, n, repr(self._optimizer_of(s))] for s, n in zip(self.stages, self._lengths, strict=True)]
+        if self._teacher_digest is None and self.model.teacher is not None:
+            self._teacher_digest = _digest_tensors(self.model.teacher)
+        return self.model.fingerprint() | dict(
+            schedule=_digest(json.dumps(stages)),
+            teacher=self._teacher_digest,
+            seed=self.runner.seed,
+            data=dict(images=len(self.dataloader.dataset), batches=len(self.dataloader)),
+        )
+
+    def resume_from(self, content: dict) -> None:
+        """Take the position of a checkpoint; weights and optimiser follow when the loop runs."""
+        for name in ('epoch', 'iter', 'stage_epoch', 'stage_iter', 'batch'):
+            setattr(self, f'_{name}', content['staged'][name])
+        self.stage_index, self.started = content['staged']['stage'], content['staged']['started']
+        self._resumed = content
+
+    def _restore(self, content: dict) -> None:
+        staged = content['staged']
+        self.model.restore_structure(self.stages, self.stage_index, self.started)
+        load_strictly(self.model, content['state_dict'], 'the checkpoint')
+        self.history, self.images, self.seconds = staged['history'], staged['images'], staged['seconds']
+        self._running = dict(staged['running'])
+        self.runner.message_hub.load_state_dict(content['message_hub'])
+        self._pending_random = content['random'][get_dist_info()[0]]
+        self._resumed = None
+
+    def _set_random(self) -> None:
+        set_random_state(self._pending_random)
+        self._pending_random = None
+
+    def _remaining_batches(self) -> Iterator:
+        """Yield the batches of the epoch from the current one on; those before are not loaded again."""
+        if self._stage_iter >= self._lengths[self.stage_index]:  # resumed behind the stage's last iteration
+            if self._pending_random is not None:
+                self._set_random()
+            return
+        if self._pending_random is not None and not self._batch:
+            self._set_random()
+        iterator = iter(self._loader_from(self._batch))
+        if isinstance(self.dataloader.dataset, IterableDataset):
+            iterator = islice(iterator, self._batch, None)
+        if self._pending_random is not None:  # after the iterator: it drew its own seed when the epoch began
+            self._set_random()
+        yield from iterator
+
+    def _loader_from(self, batch: int) -> DataLoader:
+        loader = self.dataloader
+        if not batch or isinstance(loader.dataset, IterableDataset):
+            return loader
+        return DataLoader(
+            loader.dataset, batch_sampler=list(loader.batch_sampler)[batch:], num_workers=loader.num_workers,
+            collate_fn=loader.collate_fn, pin_memory=loader.pin_memory, worker_init_fn=loader.worker_init_fn,
+        )  # fmt: skip
+
+
+def top1_of(metrics: dict) -> float | None:
+    """Return the top-1 accuracy (%) among an evaluator's metrics, None where there is none."""
+    return next((float(v) for k, v in metrics.items() if k.split('/')[-1] in ('top1', 'top_1', 'top-1')), None)
+
+
+def describe_stage(record: dict, stages: int) -> str:
+    """Return one line on a finished stage."""
+    parts = [f'stage {record["index"] + 1}/{stages} {record["name"]} done: {record["images"]} images']
+    parts.append(f'{record["seconds"]:.1f} s')
+    if record['relative_error'] is not None:
+        before = '' if record['relative_error_start'] is None else f'{record["relative_error_start"]:.4f} → '
+        parts.append(f'relative error {before}{record["relative_error"]:.4f}')
+    if record['top1'] is not None:
+        parts.append(f'top-1 {record["top1"]:.2f} % on {record["val_images"]} images')
+    return ', '.join(parts)
+
+
+def _batch_size(data: dict | Sequence) -> int:
+    return len(data['inputs'] if isinstance(data, dict) else data[0])
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _digest_tensors(network: nn.Module) -> str:
+    digest = hashlib.sha256()
+    for name, value in network.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]

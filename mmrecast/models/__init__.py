@@ -1,0 +1,20 @@
+"""Networks to recast: by name, by config, and with their weights."""
+
+from mmrecast.models.build import build_network, network_config
+from mmrecast.models.cifar_resnet import CifarResNet
+from mmrecast.models.constructor import check_constructor, untrained
+from mmrecast.models.convert import convert_cifar_resnet, revert_cifar_resnet
+from mmrecast.models.load import load_weights
+from mmrecast.models.torchvision_classifier import TorchvisionClassifier
+
+__all__ = [
+    'CifarResNet',
+    'TorchvisionClassifier',
+    'build_network',
+    'check_constructor',
+    'convert_cifar_resnet',
+    'load_weights',
+    'network_config',
+    'revert_cifar_resnet',
+    'untrained',
+]

@@ -1,0 +1,67 @@
+"""What a stage of a training schedule is."""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+from mmrecast.utils.names import nearest
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of a schedule: recast a block, fine-tune, train.
+
+    Args:
+        kind (str): What the algorithm is to do; each algorithm lists its kinds.
+        epochs, iters (int, optional): Its length: exactly one of the two.
+        blocks (str | list[str], optional): Blocks a recast entry stands for: 'all', or patterns; one stage each.
+        block (str, optional): The block of this very stage; filled in when an entry is expanded.
+        optim_wrapper (dict, optional): Config. Defaults to the config's top-level ``optim_wrapper``.
+        param_scheduler (dict | list[dict], optional): Config(s); lengths count from the start of the stage, ``T_max``,
+            ``total_iters`` and ``end`` default to its length. Defaults to the top-level ``param_scheduler``.
+        val (bool): Whether to validate at its end. Defaults to True.
+
+    Raises:
+        ValueError: A value is out of range.
+    """
+
+    kind: str
+    epochs: int | None = None
+    iters: int | None = None
+    blocks: str | Sequence[str] | None = None
+    block: str | None = None
+    optim_wrapper: dict | None = None
+    param_scheduler: dict | Sequence[dict] | None = None
+    val: bool = True
+
+    def __post_init__(self) -> None:
+        if (self.epochs is None) == (self.iters is None):
+            raise ValueError(f'{self.name}: give exactly one of epochs and iters, got {self.epochs} and {self.iters}')
+        for name in ('epochs', 'iters'):
+            length = getattr(self, name)
+            if length is not None and (isinstance(length, bool) or not isinstance(length, int) or length < 0):
+                raise ValueError(f'{self.name}: {name} must be a whole number of at least 1, got {length!r}')
+
+    @property
+    def name(self) -> str:
+        """str: For people: the kind and the block."""
+        return f'{self.kind} {self.block}' if self.block else self.kind
+
+    def total_iters(self, batches: int) -> int:
+        """Return its length in iterations where an epoch has ``batches``."""
+        return self.iters if self.iters is not None else self.epochs * batches
+
+    @classmethod
+    def from_config(cls, entry: dict) -> 'Stage':
+        """Make a stage of a config entry.
+
+        Raises:
+            ValueError: A key is unknown, ``kind`` is missing, or a value is out of range.
+        """
+        known = {f.name for f in fields(cls)} - {'block'}
+        if 'kind' not in entry:
+            raise ValueError(f'a stage needs a kind, got {dict(entry)}')
+        for key in entry:
+            if key not in known:
+                raise ValueError(f'unknown key {key!r} in stage {entry["kind"]!r}{nearest(key, known)}')
+        return cls(**copy.deepcopy(dict(entry)))

@@ -1,0 +1,283 @@
+"""The plan of a recasting: plain data with one entry per block, stored with the student and replayed to rebuild it.
+
+::
+
+    recipe (patterns → targets) + chain  ── make_plan ──▶  Plan  ── apply_step / replay ──▶  student
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
+
+from torch import nn
+
+from mmrecast.blocks.base import SourceInfo
+from mmrecast.models.constructor import untrained
+from mmrecast.registry import BLOCKS
+from mmrecast.surgery.chain import Chain, ChainBlock, Shape, find_chain, match
+from mmrecast.utils.names import nearest
+
+ACTIONS = ('recast', 'rebuild', 'keep')
+
+
+@dataclass(frozen=True)
+class PlanEntry:
+    """What becomes of one block.
+
+    Args:
+        path (str): Where the block stands.
+        action (str): 'recast' (replaced by ``target``), 'rebuild' (same type for another input width) or 'keep'.
+        source (SourceInfo): The block as it is in the teacher.
+        in_shape, out_shape (tuple[int]): (C, H, W) in the teacher.
+        in_channels, out_channels (int): Widths in the student.
+        target (dict, optional): Complete config of the target block, for ``BLOCKS``.
+        glue (tuple[str]): Modules between this block and the next one (the head, behind the last).
+
+    Raises:
+        ValueError: The values contradict one another.
+    """
+
+    path: str
+    action: str
+    source: SourceInfo
+    in_shape: Shape
+    out_shape: Shape
+    in_channels: int
+    out_channels: int
+    target: dict | None = None
+    glue: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.action not in ACTIONS:
+            raise ValueError(f'plan entry {self.path!r}: action {self.action!r} is none of {", ".join(ACTIONS)}')
+        for width in (self.in_channels, self.out_channels, *self.in_shape, *self.out_shape):
+            if isinstance(width, bool) or not isinstance(width, int) or width < 1:
+                raise ValueError(f'plan entry {self.path!r}: {width!r} is no number of channels or pixels')
+        if (self.action == 'recast') != isinstance(self.target, dict):
+            raise ValueError(f'plan entry {self.path!r}: action {self.action!r} and target {self.target} do not fit')
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A resolved recipe.
+
+    Args:
+        input_shape (tuple[int]): (C, H, W) the chain was found with.
+        entries (tuple[PlanEntry]): One per block of the chain, in order.
+    """
+
+    input_shape: Shape
+    entries: tuple[PlanEntry, ...]
+
+    @property
+    def steps(self) -> list[int]:
+        """list[int]: Positions of the entries that are recast, in the order in which they are."""
+        return [i for i, entry in enumerate(self.entries) if entry.action == 'recast']
+
+    def tap(self, step: int) -> str | None:
+        """Return the path of the block behind entry ``step``, None where that is the head (compare the logits)."""
+        return self.entries[step + 1].path if step + 1 < len(self.entries) else None
+
+    def after(self, steps: int) -> 'Plan':
+        """Return the plan of the student as it is when only the first ``steps`` blocks are recast."""
+        done, entries = set(self.steps[:steps]), []
+        for i, entry in enumerate(self.entries):
+            fed_as_planned = i == 0 or i - 1 in done or entries[-1] == self.entries[i - 1]
+            if i not in done:
+                in_channels = entry.in_channels if fed_as_planned else entry.in_shape[0]
+                action = 'keep' if in_channels == entry.in_shape[0] else 'rebuild'
+                values = dict(action=action, in_channels=in_channels, out_channels=entry.out_shape[0], target=None)
+                entry = replace(entry, **values)
+            entries.append(entry)
+        return Plan(self.input_shape, tuple(entries))
+
+    def to_dict(self) -> dict:
+        """Return the plan as dicts, lists and numbers."""
+        return dict(
+            input_shape=list(self.input_shape),
+            entries=[
+                asdict(entry) | {k: list(getattr(entry, k)) for k in ('in_shape', 'out_shape', 'glue')}
+                for entry in self.entries
+            ],
+        )
+
+    @classmethod
+    def from_dict(cls, plan: dict) -> 'Plan':
+        """Return the plan that :meth:`to_dict` made.
+
+        Raises:
+            ValueError: ``plan`` is no such dict.
+        """
+        names = {f.name for f in fields(PlanEntry)}
+        try:
+            entries = []
+            for entry in plan['entries']:
+                if set(entry) != names:
+                    raise ValueError(f'its entries hold {", ".join(sorted(set(entry) ^ names))} too much or too little')
+                values = dict(entry, source=SourceInfo(**entry['source']))
+                values |= {k: tuple(entry[k]) for k in ('in_shape', 'out_shape', 'glue')}
+                entries.append(PlanEntry(**values))
+            return cls(tuple(int(n) for n in plan['input_shape']), tuple(entries))
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise ValueError(f'not a recasting plan: {error}') from error
+
+
+def make_plan(network: nn.Module, recipe: Sequence[dict], input_shape: Shape, chain: Chain | None = None) -> Plan:
+    """Resolve ``recipe`` on ``network``.
+
+    Args:
+        network (nn.Module): The teacher, or an untrained network like it.
+        recipe (Sequence[dict]): Rules ``dict(source=pattern(s), target=dict(type=…, …))``. A target may set
+            ``out_channels`` or ``width_ratio`` (one number, or one per selected block); without them it takes the width
+            it prefers for the source.
+        input_shape (tuple[int]): (C, H, W).
+        chain (Chain, optional): The network's chain. Defaults to finding it.
+
+    Raises:
+        ValueError: The recipe cannot be carried out; the message names the block and what to write instead.
+        KeyError: A target type is not registered.
+    """
+    rules = [_check_rule(rule) for rule in _check_recipe(recipe)]
+    if chain is None:
+        chain = find_chain(network, input_shape, tuple(p for patterns, _ in rules for p in patterns))
+    targets = _assign(rules, chain)
+    entries, width = [], None
+    for i, block in enumerate(chain.blocks):
+        in_channels = block.in_shape[0] if width is None else width
+        entry = _plan_block(block, targets.get(block.path), in_channels)
+        entries.append(entry)
+        width = None
+        if entry.out_channels != block.out_shape[0] and not _restores_width(network, block):
+            width = entry.out_channels
+            if i + 1 < len(chain.blocks) and chain.blocks[i + 1].in_shape[0] != block.out_shape[0]:
+                raise ValueError(
+                    f'the width of {block.path!r} cannot change: the glue behind it turns {block.out_shape} into '
+                    f'{chain.blocks[i + 1].in_shape} without a convolution that could be refitted'
+                )
+    return Plan(tuple(input_shape), tuple(entries))
+
+
+def _restores_width(network: nn.Module, block: ChainBlock) -> bool:
+    """Tell whether a convolution behind ``block`` takes up a changed width before the next block."""
+    return any(isinstance(network.get_submodule(path), nn.Conv2d) for path in block.glue)
+
+
+def target_class(name: str) -> type:
+    """Return the class registered as ``name`` in ``BLOCKS``; nothing is imported for the name's sake.
+
+    Raises:
+        KeyError: There is none; the message lists the nearest names.
+    """
+    BLOCKS.import_from_location()
+    plain = name.removeprefix('mmrecast.')
+    if plain not in BLOCKS.module_dict:
+        raise KeyError(f'{name!r} is not registered in mmrecast.block{nearest(plain, BLOCKS.module_dict)}')
+    return BLOCKS.module_dict[plain]
+
+
+def _check_recipe(recipe: Sequence[dict]) -> Sequence[dict]:
+    if isinstance(recipe, dict):
+        recipe = [recipe]
+    if not isinstance(recipe, list | tuple) or not recipe:
+        raise ValueError(f'a recipe is a list of dict(source=…, target=…), got {recipe!r}')
+    return recipe
+
+
+def _check_rule(rule: dict) -> tuple[list[str], dict]:
+    if not isinstance(rule, dict) or set(rule) != {'source', 'target'}:
+        raise ValueError(f'a rule of a recipe is dict(source=…, target=…), got {rule!r}')
+    patterns, target = rule['source'], rule['target']
+    patterns = list(patterns) if isinstance(patterns, list | tuple) else [patterns]
+    if not patterns or not all(isinstance(pattern, str) for pattern in patterns):
+        raise ValueError(f'the source of a rule is a pattern or a list of patterns, got {rule["source"]!r}')
+    target = target if isinstance(target, dict) else dict(type=target)
+    if not isinstance(target.get('type'), str | type):
+        raise ValueError(f'the target for {patterns} names no type: {rule["target"]!r}')
+    try:
+        target = untrained(target)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f'the target for {patterns} is not a config: {error}') from error
+    target_class(target['type'])
+    target['type'] = target['type'].removeprefix('mmrecast.')
+    if 'width_ratio' in target and 'out_channels' in target:
+        raise ValueError(f'the target for {patterns} sets both width_ratio and out_channels: choose one')
+    if 'in_channels' in target:
+        raise ValueError(f'the target for {patterns} sets in_channels, which the network decides: leave it out')
+    return patterns, target
+
+
+def _assign(rules: list[tuple[list[str], dict]], chain: Chain) -> dict[str, dict]:
+    """Give every selected block its target; refuse blocks named twice or against the order of the chain."""
+    targets: dict[str, dict] = {}
+    last = -1
+    for patterns, target in rules:
+        selected = [path for pattern in patterns for path in match(pattern, chain.paths + list(chain.left_out))]
+        ratios = target.get('width_ratio')
+        if isinstance(ratios, list | tuple) and len(ratios) != len(selected):
+            raise ValueError(f'{patterns} selects {len(selected)} blocks but width_ratio has {len(ratios)} values')
+        for i, path in enumerate(selected):
+            position = chain.index(path)
+            if path in targets:
+                raise ValueError(f'block {path!r} is selected twice by the recipe: name it once')
+            if position < last:
+                raise ValueError(
+                    f'source {path!r} stands before {chain.paths[last]!r} in the network: write the rules in that order'
+                )
+            last = position
+            single = dict(width_ratio=ratios[i]) if isinstance(ratios, list | tuple) else {}
+            targets[path] = target | single
+    return targets
+
+
+def _plan_block(block: ChainBlock, target: dict | None, in_channels: int) -> PlanEntry:
+    out_channels = block.out_shape[0]
+    if target is None:
+        action = 'keep' if in_channels == block.in_shape[0] else 'rebuild'
+    else:
+        if block.source is None:
+            raise ValueError(f'block {block.path!r} cannot be recast: {block.why}')
+        action, target = 'recast', dict(target)
+        cls = target_class(target['type'])
+        replaces = getattr(cls, 'replaces', ())
+        if replaces and block.source.kind not in replaces:
+            raise ValueError(
+                f'{target["type"]} cannot replace {block.path!r}, a {block.source.kind} block: it replaces '
+                f'{", ".join(replaces)}'
+            )
+        out_channels = _width(block, target, cls)
+        target |= dict(in_channels=in_channels, out_channels=out_channels)
+        if target.setdefault('stride', block.source.stride) != block.source.stride:
+            raise ValueError(
+                f'block {block.path!r} maps {block.in_shape} to {block.out_shape}, so its target needs stride '
+                f'{block.source.stride}, not {target["stride"]}: leave stride out'
+            )
+    source = block.source or SourceInfo('module', block.in_shape[0], block.out_shape[0], 0)
+    return PlanEntry(
+        block.path,
+        action,
+        source,
+        block.in_shape,
+        block.out_shape,
+        in_channels,
+        out_channels,
+        target,
+        block.glue,
+    )
+
+
+def _width(block: ChainBlock, target: dict, cls: type) -> int:
+    if 'out_channels' in target:
+        width = target['out_channels']
+    else:
+        prefer = getattr(cls, 'preferred_width', None)
+        width = prefer(block.source) if prefer else block.source.out_channels
+        ratio = target.pop('width_ratio', 1)
+        known = isinstance(ratio, int | float) and not isinstance(ratio, bool)
+        if not known or not math.isfinite(ratio) or ratio <= 0:
+            raise ValueError(f'width_ratio for {block.path!r} must be a positive number, got {ratio!r}')
+        width = int(width * ratio + 0.5)
+    if isinstance(width, bool) or not isinstance(width, int) or width < 1:
+        raise ValueError(
+            f'the target for {block.path!r} would have {width!r} channels: a whole number of at least 1 is needed'
+        )
+    return width

@@ -1,0 +1,102 @@
+"""``student.pth``: plan, constructor and weights; all that is needed to have the student back."""
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from mmrecast.models import build_network, check_constructor, untrained
+from mmrecast.registry import BLOCKS
+from mmrecast.surgery.apply import replay
+from mmrecast.surgery.plan import Plan
+from mmrecast.utils.checkpoint import load_file, save_file
+from mmrecast.version import __version__
+
+FORMAT = 'mmrecast.student/1'
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a student comes from.
+
+    Args:
+        constructor (dict, optional): Config of the untrained network the plan applies to; None where that network was
+            given as an object.
+        plan (Plan, optional): What was done to it; None for a network as it was built.
+    """
+
+    constructor: dict | None = None
+    plan: Plan | None = None
+
+
+def save_student(path: str, student: nn.Module, origin: Origin, meta: dict | None = None) -> None:
+    """Write ``student.pth``.
+
+    Args:
+        path (str): The file.
+        student (nn.Module): The network.
+        origin (Origin): Where it comes from.
+        meta (dict, optional): Numbers and strings to keep with it.
+    """
+    weights = {name: value.detach().cpu().clone() for name, value in student.state_dict().items()}
+    save_file(
+        dict(
+            format=FORMAT,
+            plan=None if origin.plan is None else origin.plan.to_dict(),
+            constructor=None if origin.constructor is None else untrained(origin.constructor),
+            weights=weights,
+            meta=dict(meta or {}, mmrecast_version=__version__),
+        ),
+        path,
+    )
+
+
+def load_student(path: str, model: nn.Module | None = None) -> nn.Module:
+    """Return the student of ``student.pth`` as a plain network in eval mode, on the CPU.
+
+    Args:
+        path (str): The file.
+        model (nn.Module, optional): The untrained source network, changed in place, for a student whose file holds no
+            constructor (its teacher was handed over as an object). Defaults to None.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is no student file, holds code, or does not fit ``model``.
+    """
+    content = load_file(path)
+    if not is_student(content):
+        raise ValueError(f'{path} is not a student file; tools/export_student.py makes one of a checkpoint')
+    if model is None:
+        if content['constructor'] is None:
+            raise ValueError(f'{path} holds no constructor (its teacher was an object): pass the untrained model=…')
+        check_constructor(content['constructor'])
+        model = build_network(untrained(content['constructor']))
+    if content['plan'] is not None:
+        plan = Plan.from_dict(content['plan'])
+        for entry in plan.entries:
+            if entry.target is not None:
+                check_target(entry.target)
+        replay(model, plan)
+    try:
+        model.load_state_dict(content['weights'], strict=True)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        reason = ' '.join(str(error).split())
+        raise ValueError(f'the weights of {path} do not fit: {reason[:300]}') from error
+    return model.requires_grad_(True).eval()
+
+
+def is_student(content: object) -> bool:
+    """Tell whether what a file holds is a student."""
+    return isinstance(content, dict) and content.get('format') == FORMAT
+
+
+def check_target(target: dict) -> None:
+    """Refuse a target whose type is not a registered block (a dotted name would be imported).
+
+    Raises:
+        ValueError: It is not.
+    """
+    BLOCKS.import_from_location()
+    if target.get('type') not in BLOCKS.module_dict:
+        raise ValueError(
+            f'the plan names a block {target.get("type")!r} that is not registered: import its module first'
+        )

@@ -1,0 +1,127 @@
+"""Read checkpoints without running code from them, and write files whole or not at all."""
+
+import json
+import os
+import re
+import threading
+import uuid
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from mmengine.logging import HistoryBuffer
+
+from mmrecast.utils.names import nearest
+from mmrecast.utils.unpickling import ALLOWED, imported_names, settle
+
+_lock = threading.Lock()  # torch's allow-list belongs to the process
+
+
+def load_file(path: str | Path, map_location: Any = 'cpu') -> object:
+    """Read a checkpoint with ``weights_only=True``.
+
+    Besides tensors and plain containers it may hold what mmengine stores: ``HistoryBuffer``, numpy arrays
+    and numbers, and a one-cycle scheduler, whose annealing function is left out. Nothing that was allowed
+    elsewhere with ``torch.serialization.add_safe_globals`` counts here.
+
+    Args:
+        path (str | Path): The file.
+        map_location: As in ``torch.load``. Defaults to ``'cpu'``.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is empty, truncated, no checkpoint at all, or holds anything else than the above.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise ValueError(f'{path} is not a readable checkpoint (it is a folder)')
+    if not path.is_file():
+        beside = [file.name for file in path.parent.glob('*.pth')] if path.parent.is_dir() else []
+        raise FileNotFoundError(f'no checkpoint at {path}{nearest(path.name, beside)}')
+    if path.stat().st_size == 0:
+        raise ValueError(f'{path} is not a readable checkpoint (the file is empty)')
+    try:
+        return settle(_load(path, map_location))
+    except PermissionError:
+        raise
+    except Exception as error:  # a damaged or hostile file may raise anything
+        forbidden = _forbidden(path, str(error))
+        if forbidden:
+            raise ValueError(f'{path} holds {forbidden}, which a checkpoint may not; it was not run') from None
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].split('. ')[0]
+        raise ValueError(f'{path} is not a readable checkpoint ({reason})') from None
+
+
+def _load(path: Path, map_location: Any) -> object:
+    """Load a file with nothing allowed but ``ALLOWED``; what the process allows and shares is put back."""
+    with _lock:
+        HistoryBuffer()  # fills in the statistics that all buffers share: a file could overwrite them
+        statistics = dict(HistoryBuffer._statistics_methods)
+        others = torch.serialization.get_safe_globals()
+        torch.serialization.clear_safe_globals()
+        torch.serialization.add_safe_globals(list(ALLOWED.values()))
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter('ignore')  # on other forms of file: they load, or the error says it in one line
+                return torch.load(path, map_location=map_location, weights_only=True)
+        finally:
+            torch.serialization.clear_safe_globals()
+            torch.serialization.add_safe_globals(list(others))
+            HistoryBuffer._statistics_methods.clear()
+            HistoryBuffer._statistics_methods.update(statistics)
+
+
+def _forbidden(path: Path, message: str) -> str | None:
+    """Return the first thing in a refused file that is not allowed, or None where it is just damaged."""
+    call = re.search(r'GLOBAL ([\w.]+\(.*?\))', message)  # as the stand-ins of ALLOWED put it
+    if call:
+        return call[1]
+    known = ALLOWED.keys() | torch._weights_only_unpickler._get_allowed_globals().keys()
+    return next((name for name in imported_names(path) if name not in known), None)
+
+
+def save_file(obj: object, path: str | Path) -> None:
+    """Save ``obj`` with ``torch.save``: the file appears whole, or the previous one stays.
+
+    Args:
+        obj: What ``torch.save`` takes.
+        path (str | Path): The file; its folder is made where there is none.
+    """
+    _replace(Path(path), lambda file: torch.save(obj, file))
+
+
+def write_text(text: str, path: str | Path) -> None:
+    """Write ``text`` in UTF-8: the file appears whole, or the previous one stays."""
+    _replace(Path(path), lambda file: file.write(text.encode()))
+
+
+def write_json(obj: object, path: str | Path) -> None:
+    """Write ``obj`` as indented JSON: the file appears whole, or the previous one stays.
+
+    Raises:
+        TypeError: ``obj`` holds something JSON has no form for; nothing is written.
+    """
+    write_text(json.dumps(obj, indent=2, ensure_ascii=False) + '\n', path)
+
+
+def _replace(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Let ``write`` fill a temporary file beside ``path``, see it to the disk, then rename it to ``path``."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f'.{path.name}.{uuid.uuid4().hex}.tmp')
+    try:
+        with open(temporary, 'wb') as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    if os.name == 'posix':  # elsewhere a folder cannot be opened
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)

@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Lint, check the format, and run all tests, or those that the arguments (of pytest) choose.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source tools/lib/venv.sh
+ensure_venv
+
+# One thread everywhere: sums come out the same on every machine, and small tensors are no slower.
+export OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE=1
+"$VENV_PYTHON" -m ruff check --quiet .
+"$VENV_PYTHON" -m ruff format --check --quiet . || {
+    echo "some files are not formatted: run .venv/bin/ruff format ." >&2
+    exit 1
+}
+exec "$VENV_PYTHON" -m pytest -q "$@"

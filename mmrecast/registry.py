@@ -6,13 +6,13 @@ Types of other OpenMMLab libraries are reached by their scope (``mmpretrain.ResN
 from mmengine import registry as mmengine_registry
 from mmengine.registry import Registry as _Registry
 
-from mmrecast.utils.names import nearest
+from mmrecast.utils.names import closest, nearest
 
 __all__ = [
     'BLOCKS', 'DATASETS', 'DATA_SAMPLERS', 'EVALUATOR', 'FUNCTIONS', 'HOOKS', 'INFERENCERS', 'LOG_PROCESSORS', 'LOOPS',
     'METRICS', 'MODELS', 'MODEL_WRAPPERS', 'OPTIMIZERS', 'OPTIM_WRAPPERS', 'OPTIM_WRAPPER_CONSTRUCTORS',
     'PARAM_SCHEDULERS', 'RUNNERS', 'RUNNER_CONSTRUCTORS', 'STRATEGIES', 'TASK_UTILS', 'TRANSFORMS', 'VISBACKENDS',
-    'VISUALIZERS', 'WEIGHT_INITIALIZERS',
+    'VISUALIZERS', 'WEIGHT_INITIALIZERS', 'unknown_type',
 ]  # fmt: skip
 
 
@@ -27,9 +27,33 @@ class Registry(_Registry):
         """
         type_ = cfg.get('type') if isinstance(cfg, dict) else None
         if isinstance(type_, str) and self.get(type_) is None:
-            known = [*self.module_dict, *(self.parent.module_dict if self.parent else ())]
-            raise KeyError(f'{type_!r} is not registered in {self.scope}.{self.name}{nearest(type_, known)}')
+            raise KeyError(unknown_type(type_, self))
         return super().build(cfg, *args, **kwargs)
+
+
+def unknown_type(name: str, registry: _Registry) -> str:
+    """Return one line on a type that does not exist, with the nearest that do, in whatever library's registry.
+
+    Args:
+        name (str): What was given as ``type``, with or without a scope.
+        registry (Registry): Where it was looked up.
+    """
+    root = registry._get_root_registry()
+    scopes = {root.scope: root, **root.children}
+    scope, plain = root.split_scope_key(name)
+    line = f'{name!r} is not registered in {registry.scope}.{registry.name}'
+    if scope is not None and scope not in scopes:
+        return f'{line}: there is no scope {scope!r}{nearest(scope, scopes)}'
+    here = {scope} if scope else {registry.scope, root.scope}
+    elsewhere = [s for s in scopes if s not in here and scope is None]
+    labels: dict[str, str] = {}
+    for where in [s for s in (registry.scope, *scopes) if s in here] + elsewhere:
+        prefix = '' if scope is None and where in here else f'{where}.'
+        for known in scopes[where].module_dict:
+            labels.setdefault(known, prefix + known)
+    close = [labels[known] for known in closest(plain, labels)] or sorted(labels.values())[:3]
+    suggestion = f' (nearest: {", ".join(close)})' if close else ''
+    return f'{line}{suggestion}; custom_imports registers your own'
 
 
 def _child(root: str, locations: list[str] | None = None) -> Registry:

@@ -1,7 +1,7 @@
 """What a stage of a training schedule is."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
 from mmrecast.utils.names import nearest
@@ -41,6 +41,12 @@ class Stage:
             length = getattr(self, name)
             if length is not None and (isinstance(length, bool) or not isinstance(length, int) or length < 0):
                 raise ValueError(f'{self.name}: {name} must be a whole number of at least 1, got {length!r}')
+        blocks = [self.blocks] if isinstance(self.blocks, str | None) else self.blocks
+        if not isinstance(blocks, list | tuple) or not all(isinstance(b, str | None) for b in blocks) or not blocks:
+            raise ValueError(f"{self.name}: blocks must be 'all', a pattern or a list of them, got {self.blocks!r}")
+        if not isinstance(self.optim_wrapper, Mapping | None):
+            raise ValueError(f'{self.name}: optim_wrapper must be a dict, got {self.optim_wrapper!r}')
+        check_schedulers(self.param_scheduler, f'{self.name}: param_scheduler')
 
     @property
     def name(self) -> str:
@@ -59,9 +65,22 @@ class Stage:
             ValueError: A key is unknown, ``kind`` is missing, or a value is out of range.
         """
         known = {f.name for f in fields(cls)} - {'block'}
+        if not isinstance(entry, Mapping):
+            raise ValueError(f'a stage is a dict(kind=…, epochs=…), got {entry!r}')
         if 'kind' not in entry:
             raise ValueError(f'a stage needs a kind, got {dict(entry)}')
         for key in entry:
             if key not in known:
                 raise ValueError(f'unknown key {key!r} in stage {entry["kind"]!r}{nearest(key, known)}')
         return cls(**copy.deepcopy(dict(entry)))
+
+
+def check_schedulers(value: object, what: str) -> None:
+    """Check the form of a ``param_scheduler``.
+
+    Raises:
+        ValueError: ``value`` is neither a config, nor a list of them, nor None.
+    """
+    for scheduler in value if isinstance(value, list | tuple) else [] if value is None else [value]:
+        if not isinstance(scheduler, Mapping) or 'type' not in scheduler:
+            raise ValueError(f"{what} must be a dict(type='CosineAnnealingLR', …) or a list of them, got {value!r}")

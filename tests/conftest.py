@@ -1,5 +1,6 @@
 """What tests share: paths, a fixed number of threads, and everything registered once."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from mmrecast.utils.setup_env import register_all_modules
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / 'tests'))  # for tiny.py
 
 
 def pytest_configure() -> None:
@@ -34,3 +36,26 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f'no sample data at {folder}')
     return folder
+
+
+@pytest.fixture(scope='session')
+def trained_teacher(registered, tmp_path_factory) -> str:
+    """A checkpoint of ``tiny.classifier()``, trained for some seconds on the digits."""
+    from tiny import SHAPE, classifier
+    from torch.nn.functional import cross_entropy
+
+    from mmrecast.datasets import Digits
+    from mmrecast.models import build_network
+
+    torch.manual_seed(0)
+    network, digits = build_network(classifier()).train(), Digits(num_samples=640)
+    images = ((digits.images - 77.9) / 95.9).view(-1, *SHAPE)
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
+    for _ in range(6):
+        for indices in torch.randperm(640).split(64):
+            optimizer.zero_grad()
+            cross_entropy(network(images[indices]), digits.labels[indices]).backward()
+            optimizer.step()
+    path = tmp_path_factory.mktemp('teacher') / 'teacher.pth'
+    torch.save(network.state_dict(), path)
+    return str(path)

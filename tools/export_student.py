@@ -3,11 +3,10 @@
 import argparse
 from pathlib import Path
 
-from mmengine.config import Config, DictAction
-
 from mmrecast.apis import load_student, save_student
 from mmrecast.apis.train import build_runner, prepare
-from mmrecast.utils.cli import told_in_one_line
+from mmrecast.utils.cli import KeyValues, told_in_one_line
+from mmrecast.utils.config_file import read_config
 
 
 def main() -> None:
@@ -15,12 +14,10 @@ def main() -> None:
     parser.add_argument('config', help='the config the checkpoint was trained by')
     parser.add_argument('checkpoint', help="a checkpoint of the run; one of a middle stage gives that stage's student")
     parser.add_argument('out', nargs='?', default='student.pth', help='the file to write')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='key=value, overriding the config')
+    parser.add_argument('--cfg-options', nargs='+', action=KeyValues, help='key=value, overriding the config')
     args = parser.parse_args()
     with told_in_one_line():
-        cfg = Config.fromfile(args.config)
-        if args.cfg_options:
-            cfg.merge_from_dict(args.cfg_options)
+        cfg = read_config(args.config, args.cfg_options)
         runner = build_runner(prepare(cfg, work_dir=str(Path(args.out).resolve().parent / 'export_log')))
         content = runner.load_checkpoint(args.checkpoint)
         model = runner.bare_model

@@ -3,10 +3,9 @@
 import argparse
 import os
 
-from mmengine.config import Config, DictAction
-
 from mmrecast.apis import ready_runner
-from mmrecast.utils.cli import told_in_one_line
+from mmrecast.utils.cli import KeyValues, told_in_one_line
+from mmrecast.utils.config_file import read_config
 
 
 def main() -> None:
@@ -19,15 +18,13 @@ def main() -> None:
     )  # fmt: skip
     parser.add_argument('--amp', action='store_true', help='mixed precision (GPU only)')
     parser.add_argument('--data-root', help='where the data lies, for every loader of the config')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='key=value, overriding the config')
+    parser.add_argument('--cfg-options', nargs='+', action=KeyValues, help='key=value, overriding the config')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
     args = parser.parse_args()
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     with told_in_one_line():
-        cfg = Config.fromfile(args.config)
-        if args.cfg_options:
-            cfg.merge_from_dict(args.cfg_options)
+        cfg = read_config(args.config, args.cfg_options)
         runner = ready_runner(
             cfg,
             work_dir=args.work_dir,

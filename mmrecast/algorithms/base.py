@@ -11,7 +11,7 @@ from mmrecast.models import build_network, load_weights, network_config, untrain
 from mmrecast.registry import MODELS
 from mmrecast.stages import Stage
 from mmrecast.surgery.student_file import Origin
-from mmrecast.utils.modules import untouched
+from mmrecast.utils.modules import device_of, untouched
 from mmrecast.utils.names import nearest
 
 
@@ -130,11 +130,29 @@ class Distiller(BaseModel):
         for name, network in (('teacher', self.teacher), ('student', self.student)):
             if network is None:
                 continue
-            device = next(network.parameters()).device
-            with untouched(network), torch.no_grad():
-                found = network(torch.zeros(2, *self.input_shape, device=device)).shape[-1]
+            found = self._classes_of(network)
             if found != num_classes:
-                raise ValueError(f'the {name} has {found} classes but the data set has {num_classes}')
+                raise ValueError(
+                    f'the {name} has {found} classes but the data set has {num_classes}: '
+                    f'give it a head of {num_classes}, or the data that it knows'
+                )
+
+    def check_labels(self, labels: Tensor | None) -> None:
+        """Compare labels (N,) with the student's outputs.
+
+        Raises:
+            ValueError: A label is none of its classes.
+        """
+        if labels is None or not labels.numel():
+            return
+        classes, low, high = self._classes_of(self.student), int(labels.min()), int(labels.max())
+        if low < 0 or high >= classes:
+            wrong = low if low < 0 else high
+            raise ValueError(f'label {wrong} is outside the {classes} classes of the student (0 to {classes - 1})')
+
+    def _classes_of(self, network: nn.Module) -> int:
+        with untouched(network), torch.no_grad():
+            return network(torch.zeros(2, *self.input_shape, device=device_of(network))).shape[-1]
 
     # ---- stages -----------------------------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from mmrecast.stages import Stage
 from mmrecast.surgery.apply import apply_step, check_plan
 from mmrecast.surgery.chain import find_chain, match
 from mmrecast.surgery.closed_form import pre_relu_output, solve_block
-from mmrecast.surgery.plan import Plan, make_plan
+from mmrecast.surgery.plan import Plan, PlanEntry, make_plan
 from mmrecast.surgery.student_file import Origin
 from mmrecast.utils.modules import get_module, untouched, xavier_init
 from mmrecast.utils.names import nearest
@@ -88,6 +88,7 @@ class Recasting(Distiller):
         self.earlier = earlier
         self.block_loss, self.kd_loss, self.task_loss = map(build_loss, (block_loss, kd_loss, task_loss))
         self.connector_cfg, self.connector = connector, None
+        self._loss_cfgs = repr([block_loss, kd_loss, task_loss, connector])
 
         sources = tuple(p for rule in recipe for p in _patterns(rule)) if isinstance(recipe, list | tuple) else ()
         self.chain = find_chain(self.teacher, self.input_shape, sources)
@@ -113,10 +114,16 @@ class Recasting(Distiller):
             if not (entry.epochs or entry.iters) and self.start != 'closed_form':
                 raise ValueError(f"{entry.name}: a length of 0 needs start='closed_form', which does the work alone")
             patterns = ['all'] if entry.blocks in (None, 'all') else _listed(entry.blocks)
-            selected = paths[done:] if patterns == ['all'] else [b for p in patterns for b in match(p, paths)]
-            if selected != paths[done : done + len(selected)] or not selected:
-                expected = paths[done] if done < len(paths) else 'none is left'
-                raise ValueError(f'recast stages go through the plan in order: {selected} where {expected!r} is next')
+            if done == len(paths):
+                raise ValueError(f'{entry.name}: a recast stage too many, all {done} blocks of the recipe have one')
+            try:
+                selected = paths[done:] if patterns == ['all'] else [b for p in patterns for b in match(p, paths)]
+            except ValueError as error:
+                raise ValueError(f'{entry.name}: {error} among the blocks of the recipe') from error
+            if selected != paths[done : done + len(selected)]:
+                raise ValueError(
+                    f'recast stages go through the plan in order: {selected} where {paths[done]!r} is next'
+                )
             done += len(selected)
             stages += [replace(entry, blocks=None, block=path) for path in selected]
         if done < len(paths):
@@ -135,15 +142,15 @@ class Recasting(Distiller):
         follower = self._following(step)
         frozen = self.next_block == 'frozen' and not set(new) & set(follower)
         if initialise:
-            fresh = set(new) | (set(follower) if self.next_block == 'fresh' else set())
+            # A block that does not train in this stage keeps its weights, unless they no longer fit.
+            fresh = set(new) | (set(follower) if self.next_block == 'fresh' and self.compare == 'next' else set())
             for path in sorted(fresh):
                 xavier_init(get_module(self.student, path))
             if self.start == 'closed_form':
                 self._solve(step, batches)
         entry = self.plan.entries[step]
         if self.compare == 'target' and self.connector_cfg is not None:
-            widths = dict(in_channel=entry.out_channels, out_channel=entry.out_shape[0])
-            self.connector = MODELS.build(dict(self.connector_cfg, **widths)).to(next(self.student.parameters()).device)
+            self.connector = self._build_connector(entry).to(next(self.student.parameters()).device)
         parameters, live = reached_by(
             self.student, self._tap(step), self._cut(step), self.input_shape, follower if frozen else ()
         )
@@ -166,6 +173,7 @@ class Recasting(Distiller):
         """See the base class."""
         options = dict(start=self.start, images=self.start_images, ridge=self.ridge, next_block=self.next_block)
         options |= dict(earlier=self.earlier, block_input=self.block_input, compare=self.compare)
+        options |= dict(losses=self._loss_cfgs)
         return super().fingerprint() | dict(recipe=self.plan.to_dict(), options=options)
 
     # ---- losses -----------------------------------------------------------------------------------------------------
@@ -256,7 +264,13 @@ class Recasting(Distiller):
 
         solve_block(*target.solvable(), pairs(), self.ridge)
 
+    def _build_connector(self, entry: PlanEntry) -> nn.Module:
+        widths = dict(in_channel=entry.out_channels, out_channel=entry.out_shape[0])
+        return MODELS.build(dict(self.connector_cfg, **widths))
+
     def _check_options(self) -> None:
+        if self.connector_cfg is not None and self.compare != 'target':
+            raise ValueError("a connector serves compare='target' alone: set that, or leave the connector out")
         for step in self.plan.steps:
             entry = self.plan.entries[step]
             narrowed = entry.out_channels != entry.out_shape[0]
@@ -266,7 +280,9 @@ class Recasting(Distiller):
                     what = f'narrows {entry.out_shape[0]} to {entry.out_channels} channels' if narrowed else (
                         f'is a {entry.target["type"]}, not one convolution with BN and ReLU'
                     )  # fmt: skip
-                    raise ValueError(f"start='closed_form' cannot solve for block {entry.path!r}: its target {what}")
+                    raise ValueError(
+                        f"start='closed_form' cannot solve for block {entry.path!r}: its target {what}; use 'xavier'"
+                    )
             if self.block_input == 'teacher' and entry.in_channels != entry.in_shape[0]:
                 raise ValueError(
                     f"block_input='teacher' needs the width kept before block {entry.path!r}: the teacher gives "
@@ -277,6 +293,9 @@ class Recasting(Distiller):
                     f"compare='target' at block {entry.path!r}: {entry.out_channels} channels against "
                     f"{entry.out_shape[0]} need a connector, e.g. connector=dict(type='ConvModuleConnector')"
                 )
+            if self.connector_cfg is not None:
+                with torch.random.fork_rng(devices=[]):
+                    self._build_connector(entry)
 
 
 def _choice(name: str, value: object, choices: Sequence[str]) -> str:

@@ -49,6 +49,7 @@ class SingleTeacherDistill(Distiller):
             raise ValueError(f'{len(links)} link(s) but no teacher: give teacher=… or leave links out')
         if not links and task_loss is None:
             raise ValueError('neither links nor a task_loss: there is nothing to train on')
+        self._loss_cfgs = repr([task_loss, *links])
         self.links = nn.ModuleList(Link(self.student, self.teacher, **link) for link in links)
 
     def expand(self, entries: Sequence[Stage]) -> list[Stage]:
@@ -75,4 +76,4 @@ class SingleTeacherDistill(Distiller):
     def fingerprint(self) -> dict:
         """See the base class."""
         plan = self.origin.plan
-        return super().fingerprint() | dict(recipe=plan and plan.to_dict(), links=[repr(link) for link in self.links])
+        return super().fingerprint() | dict(recipe=plan and plan.to_dict(), losses=self._loss_cfgs)

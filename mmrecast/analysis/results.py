@@ -169,7 +169,7 @@ def table_rows(
                 runs=len(runs),
                 error=Stat.of([None if r['top1'] is None else 100 - r['top1'] for r in runs]),
                 gap=Stat.of(gaps),
-                images=Stat.of([r['images'] for r in runs]),
+                images=Stat.of([images_seen(r) for r in runs]),
                 seconds=Stat.of([r['seconds'] for r in runs]),
                 complexity=next((complexities[n] for n in names if n in complexities), None),
                 latency=latency,
@@ -178,6 +178,11 @@ def table_rows(
             )
         )
     return rows
+
+
+def images_seen(result: dict) -> int:
+    """Return the images a run trained on and those its closed-form starts read."""
+    return result['images'] + sum(stage.get('start_images', 0) for stage in result['stages'])
 
 
 def method_labels(results: Sequence[dict]) -> list[str]:
@@ -238,4 +243,4 @@ def _teacher_top1(result: dict) -> float | None:
 
 def _group(result: dict) -> tuple:
     """Return what runs must share to be averaged."""
-    return result['method'], result.get('config'), result['images']
+    return result['method'], result.get('config'), images_seen(result)

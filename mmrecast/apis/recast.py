@@ -1,5 +1,6 @@
 """Recast any network from plain PyTorch in one call."""
 
+import copy
 import json
 import os
 import tempfile
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmengine.config import Config
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from mmrecast.engine import StagedRunner
@@ -38,7 +39,7 @@ class RecastResult:
 
     def save(self, path: str) -> None:
         """Write ``student.pth``; ``load_student(path, model=untrained_network)`` reads it."""
-        save_student(path, self.student.cpu(), Origin(None, self.plan), dict(top1=self.top1))
+        save_student(path, self.student, Origin(None, self.plan), dict(top1=self.top1))
 
 
 def recast(
@@ -74,39 +75,59 @@ def recast(
         >>> result.save('student.pth')
     """
     register_all_modules(init_default_scope=False)
-    batch = next(iter(train_loader), None)
-    if not isinstance(batch, list | tuple) or len(batch) != 2 or getattr(batch[0], 'ndim', 0) != 4:
-        raise ValueError('train_loader must give pairs (images (N, C, H, W), labels (N,))')
+    if not isinstance(teacher, nn.Module):
+        raise TypeError(f'teacher must be a network (nn.Module), got {type(teacher).__name__}')
+    input_shape = _image_shape('train_loader', train_loader)
+    if val_loader is not None:
+        _image_shape('val_loader', val_loader)
     adam = dict(type='OptimWrapper', optimizer=dict(type='Adam', lr=1e-3))
     gentle = dict(type='OptimWrapper', optimizer=dict(type='Adam', lr=3e-4))
     cosine = dict(type='CosineAnnealingLR')
     if stages is None:
         stages = [dict(kind='recast', epochs=1), dict(kind='finetune', epochs=10, optim_wrapper=gentle)]
-    was_training = teacher.training
     with tempfile.TemporaryDirectory() as scratch:
         model = dict(
-            type='Recasting', teacher=teacher, recipe=recipe,
-            data_preprocessor=dict(type='BatchPreprocessor', input_shape=tuple(batch[0].shape[1:])), **options,
+            type='Recasting', teacher=copy.deepcopy(teacher), recipe=recipe,
+            data_preprocessor=dict(type='BatchPreprocessor', input_shape=input_shape), **options,
         )  # fmt: skip
         val = {} if val_loader is None else _validation(val_loader)
         checkpoint = dict(type='StagedCheckpointHook') if work_dir else None
-        try:
-            runner = StagedRunner(
-                model=model, work_dir=work_dir or scratch, train_dataloader=train_loader,
-                train_cfg=dict(type='StagedLoop', stages=list(stages)), optim_wrapper=adam, param_scheduler=cosine,
-                default_hooks=dict(checkpoint=checkpoint, logger=dict(type='LoggerHook', interval=50)),
-                custom_hooks=[dict(type='ResultHook')], log_processor=dict(type='StagedLogProcessor'),
-                log_level='INFO' if verbose else 'WARNING', randomness=dict(seed=seed), default_scope='mmrecast',
-                experiment_name=f'recast_{time.time_ns()}_{os.getpid()}', cfg=Config(), **val,
-            )  # fmt: skip
-            runner.check()
-            runner.train()
-        finally:
-            teacher.train(was_training)
+        runner = StagedRunner(
+            model=model, work_dir=work_dir or scratch, train_dataloader=train_loader,
+            train_cfg=dict(type='StagedLoop', stages=list(stages)), optim_wrapper=adam, param_scheduler=cosine,
+            default_hooks=dict(checkpoint=checkpoint, logger=dict(type='LoggerHook', interval=50)),
+            custom_hooks=[dict(type='ResultHook')], log_processor=dict(type='StagedLogProcessor'),
+            log_level='INFO' if verbose else 'WARNING', randomness=dict(seed=seed), default_scope='mmrecast',
+            experiment_name=f'recast_{time.time_ns()}_{os.getpid()}', cfg=Config(), **val,
+        )  # fmt: skip
+        runner.check()
+        runner.train()
         result = json.loads(Path(runner.work_dir, 'result.json').read_text())
     algorithm = runner.bare_model
     teacher_top1 = result['teacher'] and result['teacher']['top1']
     return RecastResult(algorithm.student.eval(), algorithm.plan, result['stages'], result['top1'], teacher_top1)
+
+
+def _image_shape(name: str, loader: DataLoader) -> tuple[int, ...]:
+    """Return the shape (C, H, W) of a loader's images, after a look at its first batch.
+
+    Raises:
+        TypeError: It is no DataLoader.
+        ValueError: It gives something else than images with labels.
+    """
+    if not isinstance(loader, DataLoader):
+        raise TypeError(f'{name} must be a torch.utils.data.DataLoader, got {type(loader).__name__}')
+    if loader.batch_size is None and loader.batch_sampler is None:
+        raise ValueError(f'{name} has no batch size: let it batch its data (batch_size=…)')
+    batch = next(iter(loader), None)
+    if batch is None:
+        raise ValueError(f'{name} gives no batch: its data set is empty, or smaller than one batch with drop_last')
+    pair = isinstance(batch, list | tuple) and len(batch) == 2 and all(isinstance(part, Tensor) for part in batch)
+    if not pair or batch[0].ndim != 4 or batch[1].shape != batch[0].shape[:1] or batch[1].is_floating_point():
+        parts = batch if isinstance(batch, list | tuple) else [batch]
+        got = ', '.join(f'{tuple(p.shape)} {p.dtype}' if isinstance(p, Tensor) else type(p).__name__ for p in parts)
+        raise ValueError(f'{name} must give pairs (images (N, C, H, W), whole-number labels (N,)), got {got}')
+    return tuple(batch[0].shape[1:])
 
 
 def _validation(loader: DataLoader) -> dict:

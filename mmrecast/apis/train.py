@@ -1,19 +1,22 @@
 """Train and test by a config: what the command lines do."""
 
 import copy
+import itertools
 import json
 import os
-import time
 from pathlib import Path
 
 import torch
 from mmengine.config import Config
 
-from mmrecast.engine import StagedRunner, latest_checkpoint
+from mmrecast.apis.config_check import check_config, check_launcher
+from mmrecast.engine import StagedRunner, latest_checkpoint, read_checkpoint
 from mmrecast.registry import RUNNERS
 from mmrecast.surgery.student_file import is_student, load_student
 from mmrecast.utils.checkpoint import load_file
 from mmrecast.utils.setup_env import register_all_modules
+
+_runs = itertools.count()
 
 
 def prepare(
@@ -35,25 +38,30 @@ def prepare(
         data_root (str, optional): Where the data of every loader lies. Defaults to what the config says.
 
     Raises:
-        ValueError: A top-level key is missing, there is nothing to resume, or mixed precision is asked for without a GPU.
+        ValueError, TypeError, KeyError: The config is wrong (see `check_config`), there is nothing to resume, or mixed
+            precision is asked for without a GPU.
         FileNotFoundError: The checkpoint to resume from does not exist.
     """
     cfg = copy.deepcopy(cfg)
-    for key in ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper'):
-        if cfg.get(key) is None:
-            raise ValueError(f'{cfg.filename}: a training config needs {key}')
+    register_all_modules()
+    check_launcher(launcher)
+    check_config(cfg)
     name = Path(cfg.filename or 'run').stem
     cfg.work_dir = work_dir or cfg.get('work_dir') or os.path.join('work_dirs', name)
+    if os.path.exists(cfg.work_dir) and not os.path.isdir(cfg.work_dir):
+        raise FileExistsError(f'the work_dir {cfg.work_dir} is a file, a folder is needed')
     cfg.launcher = launcher
-    # mmengine keeps one message hub per name: two runs of one second must not share it
-    cfg.experiment_name = cfg.get('experiment_name') or f'{name}_{time.strftime("%Y%m%d_%H%M%S")}_{os.getpid()}'
+    # mmengine adds the second and keeps one message hub per name: two runs of one second must not share it
+    cfg.experiment_name = cfg.get('experiment_name') or f'{name}_{os.getpid()}.{next(_runs)}'
     if data_root is not None:
         for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
             if cfg.get(loader) is not None:
                 cfg[loader].dataset.data_root = data_root
     if resume:
         cfg.resume, cfg.load_from = True, latest_checkpoint(cfg.work_dir) if resume is True else resume
-        load_file(cfg.load_from)  # unreadable files show before anything is built or written
+        content = read_checkpoint(cfg.load_from)  # what is wrong with it shows before anything is built or written
+        if (cfg.get('randomness') or {}).get('seed') is None:  # it was drawn
+            cfg.randomness = dict(cfg.get('randomness') or {}, seed=content.get('meta', {}).get('seed'))
     if amp:
         _use_amp(cfg)
     return cfg

@@ -1,9 +1,11 @@
 """The staged loop and what runs around it."""
 
+from mmrecast.engine.check_optimizer import check_optimizer
 from mmrecast.engine.hooks import ResultHook, StagedCheckpointHook, StagedLogProcessor
-from mmrecast.engine.runner import StagedRunner, latest_checkpoint
+from mmrecast.engine.runner import StagedRunner, latest_checkpoint, read_checkpoint
 from mmrecast.engine.staged_loop import StagedLoop
 
 __all__ = [
-    'ResultHook', 'StagedCheckpointHook', 'StagedLogProcessor', 'StagedLoop', 'StagedRunner', 'latest_checkpoint',
+    'ResultHook', 'StagedCheckpointHook', 'StagedLogProcessor', 'StagedLoop', 'StagedRunner', 'check_optimizer',
+    'latest_checkpoint', 'read_checkpoint',
 ]  # fmt: skip

@@ -42,17 +42,23 @@ class StagedCheckpointHook(Hook):
                 raise ValueError(f'{name} of the checkpoint hook must be at least 1, got {value!r}')
         self.interval, self.iter_interval, self.max_keep_ckpts = interval, iter_interval, max_keep_ckpts
 
+    def before_train(self, runner) -> None:
+        """Remove what is left of a checkpoint during whose writing an earlier run was killed."""
+        if is_main_process():
+            for path in Path(runner.work_dir).glob('.stage*_iter*.pth.*.tmp'):
+                path.unlink()
+
     def at_position(self, runner, kind: str) -> None:
         """Write a checkpoint if one is due at this position ('iter', 'epoch' or 'stage')."""
-        done = runner.train_loop.state()
+        loop = runner.train_loop
         due = (
             kind == 'stage'
-            or (kind == 'epoch' and self.interval and done['stage_epoch'] % self.interval == 0)
-            or (kind == 'iter' and self.iter_interval and done['iter'] % self.iter_interval == 0)
+            or (kind == 'epoch' and self.interval and loop.stage_epoch % self.interval == 0)
+            or (kind == 'iter' and self.iter_interval and loop.iter % self.iter_interval == 0)
         )
         if not due:
             return
-        written = runner.write_checkpoint(CHECKPOINT.format(stage=done['stage'], iter=done['iter']))
+        written = runner.write_checkpoint(CHECKPOINT.format(stage=loop.stage_index, iter=loop.iter))
         if is_main_process():
             older = sorted(p for p in Path(runner.work_dir).glob('stage*_iter*.pth') if p.name < Path(written).name)
             for path in older[: max(len(older) - self.max_keep_ckpts + 1, 0)]:

@@ -1,8 +1,12 @@
 """mmengine's Runner for staged training: wrapped anew at every stage, exact and safe resume, gloo on the CPU."""
 
+import functools
 import gc
 import os
 import random
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +17,13 @@ from mmengine.dist import get_dist_info, is_distributed
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
-from torch import nn
+from torch import Tensor, nn
 
 from mmrecast.registry import MODEL_WRAPPERS, RUNNERS
 from mmrecast.stages import Stage
+from mmrecast.surgery.student_file import is_student
 from mmrecast.utils.checkpoint import load_file, save_file, write_text
+from mmrecast.utils.mistakes import explained
 
 LAST = 'last_checkpoint'
 
@@ -32,6 +38,32 @@ class StagedRunner(Runner):
     strictly; resuming with nothing to resume is an error.
     """
 
+    def __init__(self, *args, **kwargs) -> None:
+        with self._leaving_nothing_behind():
+            super().__init__(*args, **kwargs)
+
+    @contextmanager
+    def _leaving_nothing_behind(self) -> Iterator[None]:
+        """Say in one line why a run cannot begin, and take away its log; nothing else has been written by then."""
+        try:
+            with explained():
+                yield
+        except Exception:
+            log_dir = getattr(self, '_log_dir', None)
+            if log_dir is not None and self.rank == 0:
+                shutil.rmtree(log_dir, ignore_errors=True)
+                with suppress(OSError):  # there is more in it: it was there before
+                    os.rmdir(self.work_dir)
+            raise
+
+    def dump_config(self) -> None:
+        """Do nothing yet: `train` does it, so that a mistake leaves the config of an earlier run as it is."""
+
+    def train(self) -> nn.Module:
+        """Keep the config in the work dir and train."""
+        super().dump_config()
+        return super().train()
+
     def setup_env(self, env_cfg: dict) -> None:
         """Start gloo where there is no GPU, then do as mmengine."""
         if self.distributed and not is_distributed() and not torch.cuda.is_available():
@@ -39,6 +71,10 @@ class StagedRunner(Runner):
                 raise ValueError(f"launcher {self._launcher!r} needs a GPU; on CPUs use launcher='pytorch' (torchrun)")
             torch_dist.init_process_group(backend='gloo')
         super().setup_env(env_cfg)
+
+    def register_default_hooks(self, hooks: dict | None = None) -> None:
+        """Do as mmengine, with the checkpoints of a staged run where the config names none."""
+        super().register_default_hooks(dict(checkpoint=dict(type='StagedCheckpointHook')) | dict(hooks or {}))
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """Move the model to the device; `wrap_for_stage` wraps it."""
@@ -78,22 +114,29 @@ class StagedRunner(Runner):
         Raises:
             ValueError, KeyError, TypeError, FileNotFoundError: Something in the schedule, the data or the checkpoint is.
         """
-        self._train_loop = self.build_train_loop(self._train_loop)
-        self.train_loop.check_data()
-        for loop in (self.val_loop, self.test_loop):  # built on access
-            assert loop is None or len(loop.dataloader) >= 0
-        self.load_or_resume()
+        with self._leaving_nothing_behind():
+            self._train_loop = self.build_train_loop(self._train_loop)
+            if not hasattr(self._train_loop, 'check_data'):
+                raise ValueError(f'train_cfg must be of type StagedLoop, got {type(self._train_loop).__name__}')
+            for loop in (self.val_loop, self.test_loop):  # built on access
+                assert loop is None or len(loop.dataloader) >= 0
+            self.train_loop.check_data()
+            self.load_or_resume()
+
+    @functools.cached_property
+    def _cfg_text(self) -> str:
+        return self.cfg.pretty_text  # formatting it takes longer than writing a small checkpoint
 
     # ---- checkpoints ------------------------------------------------------------------------------------------------
 
     def write_checkpoint(self, filename: str) -> str:
         """Write the whole state of the run to ``work_dir/filename`` and make it the one to resume from."""
         path = os.path.join(self.work_dir, filename)
-        states = self._gather(random_state())
+        states, gradients = self._gather(random_state()), self._gather(self._pending_gradients())
         if self.rank == 0:
             content = dict(
                 meta=dict(
-                    cfg=self.cfg.pretty_text, seed=self.seed, experiment_name=self.experiment_name,
+                    cfg=self._cfg_text, seed=self.seed, experiment_name=self.experiment_name,
                     epoch=self.epoch, iter=self.iter, dataset_meta=getattr(self.train_dataloader.dataset, 'metainfo', {}),
                 ),
                 state_dict={k: v.detach().cpu() for k, v in self.bare_model.state_dict().items()},
@@ -103,6 +146,7 @@ class StagedRunner(Runner):
                 message_hub=self.message_hub.state_dict(),
             )  # fmt: skip
             if self.train_loop.started:
+                content['gradients'] = gradients
                 content['optimizer'] = self.optim_wrapper.state_dict()
                 content['param_schedulers'] = [scheduler.state_dict() for scheduler in self.param_schedulers]
             save_file(content, path)
@@ -110,6 +154,19 @@ class StagedRunner(Runner):
         if self.distributed:
             torch_dist.barrier()
         return path
+
+    def _pending_gradients(self) -> dict[str, Tensor]:
+        """Return this process's gradients that wait for an optimiser step: there are some while accumulating only."""
+        if not self.train_loop.started or self.optim_wrapper.should_update():
+            return {}
+        named = self.bare_model.named_parameters()
+        return {name: parameter.grad.cpu() for name, parameter in named if parameter.grad is not None}
+
+    def set_gradients(self, gradients: list[dict] | None) -> None:
+        """Give the parameters the gradients of a checkpoint that was written while they accumulated."""
+        parameters = dict(self.bare_model.named_parameters())
+        for name, gradient in (gradients[self.rank] if gradients else {}).items():
+            parameters[name].grad = gradient.to(parameters[name].device)
 
     def load_or_resume(self) -> None:
         """Load or resume as asked.
@@ -132,7 +189,10 @@ class StagedRunner(Runner):
             FileNotFoundError: There is no such file.
             ValueError: It is not readable, or was written by a run that differs (the message says in what).
         """
-        content = self._read(filename)
+        content = read_checkpoint(filename)
+        _, world_size = get_dist_info()
+        if len(content['random']) != world_size:
+            raise ValueError(f'{filename} was written by {len(content["random"])} processes, this run has {world_size}')
         ours, theirs = self.train_loop.fingerprint(), content['fingerprint']
         different = sorted(key for key in {*ours, *theirs} if ours.get(key) != theirs.get(key))
         if different:
@@ -140,9 +200,6 @@ class StagedRunner(Runner):
                 f'{filename} cannot be resumed: it was written with another {", ".join(different)}; '
                 'start afresh in another work_dir, or restore the config'
             )
-        _, world_size = get_dist_info()
-        if len(content['random']) != world_size:
-            raise ValueError(f'{filename} was written by {len(content["random"])} processes, this run has {world_size}')
         self.train_loop.resume_from(content)
         self.logger.info(f'resumed from {filename}: {self.train_loop.position}')
 
@@ -153,15 +210,9 @@ class StagedRunner(Runner):
             FileNotFoundError: There is no such file.
             ValueError: It is not readable or belongs to another recipe.
         """
-        content = self._read(filename)
+        content = read_checkpoint(filename)
         load_student_state(self.bare_model, content, filename)
         self.logger.info(f'loaded {filename}')
-        return content
-
-    def _read(self, filename: str) -> dict:
-        content = load_file(filename)
-        if not isinstance(content, dict) or not {'staged', 'fingerprint', 'state_dict'} <= set(content):
-            raise ValueError(f'{filename} is no checkpoint of a staged run')
         return content
 
     def _gather(self, item: object) -> list:
@@ -170,6 +221,20 @@ class StagedRunner(Runner):
         items = [None] * self.world_size
         torch_dist.all_gather_object(items, item)
         return items
+
+
+def read_checkpoint(filename: str) -> dict:
+    """Read a checkpoint of a staged run.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is not readable, or something else than a checkpoint of a staged run.
+    """
+    content = load_file(filename)
+    if isinstance(content, dict) and {'staged', 'fingerprint', 'state_dict'} <= set(content):
+        return content
+    what = 'a student, without the state of its training' if is_student(content) else 'no checkpoint of a staged run'
+    raise ValueError(f"{filename} is {what}: give a stage*_iter*.pth of a work dir; weights go to the model's config")
 
 
 def load_student_state(model: nn.Module, content: dict, filename: str) -> None:

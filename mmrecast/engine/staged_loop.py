@@ -16,16 +16,21 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 
 import torch
+from mmengine.dataset import InfiniteSampler
+from mmengine.device import get_device
 from mmengine.dist import get_dist_info
+from mmengine.hooks import CheckpointHook, EMAHook
 from mmengine.runner import BaseLoop
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
 
+from mmrecast.engine.check_optimizer import check_optimizer
 from mmrecast.engine.runner import load_strictly, set_random_state
-from mmrecast.registry import LOOPS, OPTIMIZERS, PARAM_SCHEDULERS
+from mmrecast.registry import LOOPS
 from mmrecast.stages import Stage
 
-LENGTH_KEYS = dict(CosineAnnealing='T_max', Linear='total_iters', Constant='total_iters', Poly='total_iters')
+CHECKED_IMAGES = 16  # per loader, before training
+LENGTH_KEYS = dict(CosineAnnealing='T_max', OneCycle='total_steps')  # other schedulers go by their end
 
 
 @LOOPS.register_module()
@@ -40,7 +45,7 @@ class StagedLoop(BaseLoop):
         probe_images (int): Images on which the relative error is measured. Defaults to 512.
 
     Raises:
-        ValueError: An entry, an optimiser or a scheduler of a stage is wrong.
+        ValueError: An entry, an optimiser or a scheduler of a stage is wrong, or a hook or sampler cannot serve stages.
         KeyError: A type is not registered.
     """
 
@@ -55,16 +60,20 @@ class StagedLoop(BaseLoop):
         if not isinstance(stages, list | tuple) or not stages:
             raise ValueError(f'a schedule is a list of stages, got {stages!r}')
         entries = [Stage.from_config(entry) for entry in stages]
+        for name, value in dict(val_interval=val_interval, probe_images=probe_images).items():
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+                raise ValueError(f'{name} of the StagedLoop must be a whole number of at least 1, got {value!r}')
+        _check_hooks(runner)
+        self.stages = runner.bare_model.expand(entries)  # before any data are read: that may take long
         super().__init__(runner, dataloader)
-        if not len(self.dataloader):
-            raise ValueError('the training data gives no batch: it is smaller than one batch and drop_last is set')
-        self.stages = self.model.expand(entries)
+        _check_loader(self.dataloader)
         self.val_interval, self.probe_images = val_interval, probe_images
         self._default_optim = copy.deepcopy(runner.optim_wrapper)
         self._default_scheduler = copy.deepcopy(runner.param_schedulers)
         runner.param_schedulers = None  # built per stage
         for stage in self.stages:
-            self._check_optimizer(stage)
+            what = f'optimiser of stage {stage.name!r}'
+            check_optimizer(what, *self._optimizer_of(stage), len(self.dataloader), get_device())
         self._lengths = [stage.total_iters(len(self.dataloader)) for stage in self.stages]
         self.stage_index, self.started = 0, False
         self._epoch = self._iter = self._stage_epoch = self._stage_iter = self._batch = 0
@@ -109,6 +118,11 @@ class StagedLoop(BaseLoop):
         return self._iter
 
     @property
+    def stage_epoch(self) -> int:
+        """int: Epochs done in the current stage."""
+        return self._stage_epoch
+
+    @property
     def stage(self) -> Stage:
         """Stage: The current stage (the last one, when all are done)."""
         return self.stages[min(self.stage_index, len(self.stages) - 1)]
@@ -142,14 +156,22 @@ class StagedLoop(BaseLoop):
         return self.runner.model
 
     def check_data(self) -> None:
-        """Compare the data set with the networks.
+        """Compare the data with the networks: the number of classes, and a few images and labels of each loader.
 
         Raises:
-            ValueError: They disagree about the number of classes.
+            ValueError: They disagree, or a label is outside the classes.
         """
-        classes = (getattr(self.dataloader.dataset, 'metainfo', None) or {}).get('classes')
-        if classes:
-            self.model.check_classes(len(classes))
+        loops = (self, self.runner.val_loop, self.runner.test_loop)
+        for loader in [loop.dataloader for loop in loops if loop is not None]:
+            classes = (getattr(loader.dataset, 'metainfo', None) or {}).get('classes')
+            if classes:
+                self.model.check_classes(len(classes))
+            if isinstance(loader.dataset, IterableDataset):  # it may not begin twice
+                continue
+            with torch.random.fork_rng(devices=[]):
+                for batch in self.sample_batches(loader, CHECKED_IMAGES):
+                    samples = batch.get('data_samples')
+                    self.model.check_labels(samples.get('gt_label') if isinstance(samples, dict) else None)
 
     def run_stage(self) -> None:
         """Run the current stage, or what is left of it."""
@@ -171,10 +193,13 @@ class StagedLoop(BaseLoop):
             self.run_iter(self._batch, data_batch)
             if self._stage_iter >= self._lengths[self.stage_index] or self.stop_training:
                 break
+        if not self._batch:
+            raise ValueError('the training data gave no batch in this epoch')
         self.runner.call_hook('after_train_epoch')
         self._epoch, self._stage_epoch, self._batch = self._epoch + 1, self._stage_epoch + 1, 0
         due = self.val_interval and self._stage_epoch % self.val_interval == 0
         if due and self.runner.val_loop is not None and self._stage_iter < self._lengths[self.stage_index]:
+            self._share_buffers()
             self.runner.val_loop.run()
         self.runner.call_hook('at_position', kind='epoch')
 
@@ -203,17 +228,23 @@ class StagedLoop(BaseLoop):
 
     def _begin_stage(self) -> None:
         stage, content, self._resumed = self.stage, self._resumed, None
+        length = self._lengths[self.stage_index]
         start = time.perf_counter()
         if content is not None:
             self._restore(content)
         again = content is not None and self.started
+        self.stop_training = False  # a hook that sets it ends its stage, not the schedule
         if not again:
             self._stage_iter = self._stage_epoch = self._batch = 0
             if self._pending_random is not None:
                 self._set_random()
             self._set_epoch()
-            self.model.begin_stage(stage, self.sample_batches(self.dataloader, self._start_images(), training=True))
-            self._running = dict(images=0, seconds=0.0, epoch_images=0, loss=None, error_start=self._error(stage))
+            read: list[int] = []
+            batches = self.sample_batches(self.dataloader, self._start_images(), training=True)
+            self.model.begin_stage(stage, _counted(batches, read))
+            self._running = dict(
+                images=0, start_images=sum(read), seconds=0.0, epoch_images=0, loss=None, error_start=self._error(stage)
+            )
         self.runner.wrap_for_stage()
         self.runner.set_optimizer(*self._optimizer_of(stage))
         self.started = True
@@ -221,7 +252,10 @@ class StagedLoop(BaseLoop):
             self.runner.optim_wrapper.load_state_dict(content['optimizer'])
             for scheduler, state in zip(self.runner.param_schedulers, content['param_schedulers'], strict=True):
                 scheduler.load_state_dict(state)
-        self.runner.optim_wrapper.initialize_count_status(self.runner.model, self._iter, self.max_iters)
+            self.runner.set_gradients(content.get('gradients'))
+            if not self._batch or self._stage_iter >= length:
+                self._set_random()
+        self.runner.optim_wrapper.initialize_count_status(self.runner.model, self._stage_iter, length)
         self._timed.clear()
         if not again:
             self._running['seconds'] += time.perf_counter() - start
@@ -232,7 +266,8 @@ class StagedLoop(BaseLoop):
         self._share_buffers()
         record = dict(
             index=self.stage_index, name=stage.name, kind=stage.kind, block=stage.block, epochs=stage.epochs,
-            iters=self._stage_iter, images=running['images'], seconds=round(running['seconds'], 3),
+            iters=self._stage_iter, images=running['images'], start_images=running.get('start_images', 0),
+            seconds=round(running['seconds'], 3),
             loss=None if running['loss'] is None else float(running['loss']),
             relative_error_start=running['error_start'], relative_error=self._error(stage), top1=None, val_images=None,
         )  # fmt: skip
@@ -289,7 +324,7 @@ class StagedLoop(BaseLoop):
     def _fit_scheduler(self, stage: Stage, scheduler: dict) -> dict:
         """Give a scheduler the stage's length where it names none."""
         scheduler = copy.deepcopy(dict(scheduler))
-        by_epoch = scheduler.setdefault('by_epoch', stage.epochs is not None)
+        by_epoch = scheduler.setdefault('by_epoch', stage.epochs is not None or 'convert_to_iter_based' in scheduler)
         iters = stage.total_iters(len(self.dataloader))
         length = iters if not by_epoch else (stage.epochs or -(-iters // len(self.dataloader)))
         end = scheduler.setdefault('end', max(length, 1))  # a stage of length 0 has a scheduler, too
@@ -297,20 +332,6 @@ class StagedLoop(BaseLoop):
             if str(scheduler.get('type', '')).startswith(name):
                 scheduler.setdefault(key, max(end - scheduler.get('begin', 0), 1))
         return scheduler
-
-    def _check_optimizer(self, stage: Stage) -> None:
-        """Build the stage's optimiser and schedulers on a parameter of no account, so that mistakes show at once."""
-        try:
-            optim, schedulers = self._optimizer_of(stage)
-            cfg = optim.get('optimizer')
-            if not isinstance(cfg, dict):
-                raise ValueError(f'optim_wrapper needs optimizer=dict(type=…, lr=…), got {cfg!r}')
-            optimizer = OPTIMIZERS.build(dict(cfg), default_args=dict(params=[nn.Parameter(torch.zeros(1))]))
-            for scheduler in schedulers:
-                extra = dict(optimizer=optimizer, epoch_length=len(self.dataloader))
-                PARAM_SCHEDULERS.build(dict(scheduler), default_args=extra)
-        except (ValueError, TypeError, AttributeError, AssertionError) as error:
-            raise ValueError(f'optimiser of stage {stage.name!r}: {" ".join(str(error).split())}') from error
 
     # ---- position ---------------------------------------------------------------------------------------------------
 
@@ -329,13 +350,19 @@ class StagedLoop(BaseLoop):
     def fingerprint(self) -> dict:
         """Return what a checkpoint must share with this run to be resumed, part by part."""
         stages = [[s.name, n, repr(self._optimizer_of(s))] for s, n in zip(self.stages, self._lengths, strict=True)]
+        cfg = self.runner.cfg
         if self._teacher_digest is None and self.model.teacher is not None:
             self._teacher_digest = _digest_tensors(self.model.teacher)
         return self.model.fingerprint() | dict(
             schedule=_digest(json.dumps(stages)),
             teacher=self._teacher_digest,
             seed=self.runner.seed,
-            data=dict(images=len(self.dataloader.dataset), batches=len(self.dataloader)),
+            data=dict(
+                images=len(self.dataloader.dataset),
+                batches=len(self.dataloader),
+                batch=self.dataloader.batch_size,
+                preprocessor=_digest(repr([c.get('data_preprocessor') for c in (cfg, cfg.get('model') or {})])),
+            ),
         )
 
     def resume_from(self, content: dict) -> None:
@@ -362,15 +389,11 @@ class StagedLoop(BaseLoop):
     def _remaining_batches(self) -> Iterator:
         """Yield the batches of the epoch from the current one on; those before are not loaded again."""
         if self._stage_iter >= self._lengths[self.stage_index]:  # resumed behind the stage's last iteration
-            if self._pending_random is not None:
-                self._set_random()
             return
-        if self._pending_random is not None and not self._batch:
-            self._set_random()
         iterator = iter(self._loader_from(self._batch))
         if isinstance(self.dataloader.dataset, IterableDataset):
             iterator = islice(iterator, self._batch, None)
-        if self._pending_random is not None:  # after the iterator: it drew its own seed when the epoch began
+        if self._pending_random is not None:  # resumed within an epoch, whose iterator drew its seed at the beginning
             self._set_random()
         yield from iterator
 
@@ -399,6 +422,34 @@ def describe_stage(record: dict, stages: int) -> str:
     if record['top1'] is not None:
         parts.append(f'top-1 {record["top1"]:.2f} % on {record["val_images"]} images')
     return ', '.join(parts)
+
+
+def _counted(batches: Iterator[dict], sizes: list[int]) -> Iterator[dict]:
+    """Pass batches on and note their sizes: what a closed-form start reads, too, counts as seen."""
+    for batch in batches:
+        sizes.append(_batch_size(batch))
+        yield batch
+
+
+def _check_hooks(runner) -> None:
+    """Refuse hooks that cannot serve a student whose form changes between stages."""
+    for hook in runner.hooks:
+        if isinstance(hook, EMAHook):
+            raise ValueError('EMAHook copies the student before its blocks are replaced: leave it out of a staged run')
+        if isinstance(hook, CheckpointHook):
+            raise ValueError("a staged run cannot go on from CheckpointHook's files: use StagedCheckpointHook")
+
+
+def _check_loader(loader: DataLoader) -> None:
+    """Refuse training data that do not come in epochs of a known number of batches."""
+    if isinstance(getattr(loader, 'sampler', None), InfiniteSampler):
+        raise ValueError('InfiniteSampler has no epochs, which stages count: use DefaultSampler')
+    try:
+        batches = len(loader)
+    except TypeError:
+        raise ValueError(f'{type(loader.dataset).__name__} has no length: give the training data a __len__') from None
+    if not batches:
+        raise ValueError('the training data gives no batch: it is smaller than one batch and drop_last is set')
 
 
 def _batch_size(data: dict | Sequence) -> int:

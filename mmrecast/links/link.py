@@ -53,10 +53,16 @@ class Link(nn.Module):
         for link in links:
             link._read[side].clear()
             if link._taps[side] is not None:
-                note = lambda module, args, out, store=link._read[side]: store.append(out)  # noqa: E731
-                handles.append(link._taps[side].register_forward_hook(note))
+                handles.append(link._taps[side].register_forward_hook(link._note(side)))
         with hooked(handles):
             yield
+
+    def _note(self, side: str):
+        def note(module, args, out):
+            # A copy: what follows may be a ReLU in place.
+            self._read[side].append(out.clone() if isinstance(out, Tensor) else out)
+
+        return note
 
     def forward(self, s_logits: Tensor, t_logits: Tensor) -> Tensor:
         """Return the loss of what was read; ``s_logits`` and ``t_logits`` serve the taps named 'logits'."""

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from mmrecast.utils.modules import get_module, hooked
 
 
-class _Reached(Exception):
-    """Carries the tap's activation out of the forward pass."""
+class _Reached(BaseException):
+    """Carries the tap's activation out of the forward pass, past any ``except Exception`` of the network."""
 
     def __init__(self, output: Tensor) -> None:
         super().__init__()
@@ -33,7 +33,11 @@ def run_to(
             it. Defaults to None.
 
     Returns:
-        tuple: The tap's output and the input read (None without ``read``).
+        tuple: The tap's output, and the input read (a copy, since modules may work in place) or None without ``read``.
+
+    Raises:
+        KeyError: A path does not exist.
+        ValueError: The network does not call the tap.
     """
     seen: list[Tensor] = []
     handles = []
@@ -41,16 +45,19 @@ def run_to(
     def stop(module, args, out):
         raise _Reached(out)
 
-    if tap is not None:
-        handles.append(get_module(network, tap).register_forward_hook(stop))
-    if read is not None:
-        handles.append(get_module(network, read).register_forward_pre_hook(lambda m, args: seen.append(args[0])))
-    if feed is not None:
-        path, function = feed
-        handles.append(get_module(network, path).register_forward_pre_hook(lambda m, args: (function(args[0]),)))
     with hooked(handles):
+        if tap is not None:
+            handles.append(get_module(network, tap).register_forward_hook(stop))
+        if read is not None:
+            note = get_module(network, read).register_forward_pre_hook(lambda m, args: seen.append(args[0].clone()))
+            handles.append(note)
+        if feed is not None:
+            path, function = feed
+            handles.append(get_module(network, path).register_forward_pre_hook(lambda m, args: (function(args[0]),)))
         try:
             output = network(inputs)
         except _Reached as reached:
-            output = reached.output
+            return reached.output, seen[0] if seen else None
+    if tap is not None:
+        raise ValueError(f'{type(network).__name__} does not call {tap!r} in its forward pass')
     return output, seen[0] if seen else None

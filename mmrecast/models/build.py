@@ -4,10 +4,10 @@ import copy
 from collections.abc import Mapping
 from pathlib import Path
 
-from mmengine.config import Config
 from torch import nn
 
 from mmrecast.registry import MODELS
+from mmrecast.utils.config_file import read_config
 from mmrecast.utils.names import nearest
 
 __all__ = ['build_network', 'network_config']
@@ -23,7 +23,7 @@ def build_network(source: Mapping | str | Path | nn.Module) -> nn.Module:
 
     Raises:
         TypeError: ``source`` is none of these, or does not build an ``nn.Module``.
-        ValueError: ``source`` is an unknown name, or a config without ``model`` or ``type``.
+        ValueError: ``source`` is an unknown name, or a config that cannot be read or has no ``model`` or ``type``.
         FileNotFoundError: There is no such config file.
         KeyError: A ``type`` is not registered.
     """
@@ -71,9 +71,7 @@ def network_config(source: Mapping | str | Path) -> dict:
 
 
 def _from_file(path: Path) -> tuple[Mapping, str]:
-    if not path.is_file():
-        raise FileNotFoundError(f'there is no config file {path}')
-    config = Config.fromfile(path)
+    config = read_config(path)
     if not isinstance(config.get('model'), Mapping):
         raise ValueError(f"config {path} has no 'model'; it has {sorted(config)}")
     model, scope = config.model, config.get('default_scope') or 'mmrecast'

@@ -1,13 +1,14 @@
 """Carry a plan out on a network: one step at a time while training, all steps at once to rebuild a student."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mmrecast.registry import BLOCKS
 from mmrecast.surgery.chain import Shape
 from mmrecast.surgery.describe import rebuild, refit
 from mmrecast.surgery.plan import Plan, PlanEntry
-from mmrecast.utils.modules import device_of, get_module, hooked, untouched
+from mmrecast.utils.mistakes import explain
+from mmrecast.utils.modules import device_of, get_module, hooked, set_module, untouched
 
 
 def apply_step(network: nn.Module, plan: Plan, step: int) -> list[str]:
@@ -20,11 +21,16 @@ def apply_step(network: nn.Module, plan: Plan, step: int) -> list[str]:
         list[str]: Paths of the modules that are new.
 
     Raises:
-        ValueError: The next block cannot be rebuilt, or nothing behind the last block takes up its width.
+        ValueError: The target cannot be built, the next block cannot be rebuilt, or nothing behind the last block takes
+            up its width.
     """
     entry = plan.entries[step]
-    target = BLOCKS.build(dict(entry.target)).to(device_of(network)).train(get_module(network, entry.path).training)
-    network.set_submodule(entry.path, target, strict=True)
+    try:
+        target = BLOCKS.build(dict(entry.target))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f'the target of block {entry.path!r} cannot be built: {explain(error)}') from error
+    target.to(device_of(network)).train(get_module(network, entry.path).training)
+    set_module(network, entry.path, target)
     new = [entry.path]
     if entry.out_channels == entry.out_shape[0]:
         return new
@@ -41,7 +47,7 @@ def apply_step(network: nn.Module, plan: Plan, step: int) -> list[str]:
             block = rebuild(get_module(network, path), entry.out_channels)
         except ValueError as error:
             raise ValueError(f'block {path!r} behind {entry.path!r}: {error}') from error
-        network.set_submodule(path, block, strict=True)
+        set_module(network, path, block)
         new.append(path)
     return new
 
@@ -52,9 +58,9 @@ def replay(network: nn.Module, plan: Plan) -> nn.Module:
     Raises:
         ValueError: The plan does not fit the network.
     """
-    for entry in plan.entries:
+    for path in [path for entry in plan.entries for path in (entry.path, *entry.glue)]:
         try:
-            get_module(network, entry.path)
+            get_module(network, path)
         except KeyError as error:
             raise ValueError(f'the plan does not fit {type(network).__name__}: {error.args[0]}') from error
     for step in plan.steps:
@@ -70,10 +76,11 @@ def check_plan(network: nn.Module, plan: Plan) -> nn.Module:
         plan (Plan): What to try.
 
     Raises:
-        ValueError: A target gives another size of map than its source, or does not accept its input.
+        ValueError: A target gives another size of map than its source, does not accept its input, or is never called.
     """
     replay(network, plan)
     current: list[str] = []
+    wrong: list[str] = []
 
     def enter(entry: PlanEntry):
         return lambda module, args: current.append(entry.path)
@@ -81,11 +88,12 @@ def check_plan(network: nn.Module, plan: Plan) -> nn.Module:
     def leave(entry: PlanEntry):
         def hook(module, args, out):
             expected: Shape = (entry.out_channels, *entry.out_shape[1:])
-            if tuple(out.shape[1:]) != expected:
-                raise ValueError(
-                    f'target {entry.target["type"]} of block {entry.path!r} gives {tuple(out.shape[1:])} where '
-                    f'{expected} is needed'
+            given = tuple(out.shape[1:]) if isinstance(out, Tensor) else type(out).__name__
+            if given != expected:
+                wrong.append(
+                    f'target {entry.target["type"]} of block {entry.path!r} gives {given} where {expected} is needed'
                 )
+                raise ValueError(wrong[0])
 
         return hook
 
@@ -98,9 +106,15 @@ def check_plan(network: nn.Module, plan: Plan) -> nn.Module:
     with hooked(handles), untouched(network), torch.no_grad():
         try:
             network(torch.zeros(2, *plan.input_shape, device=device_of(network)))
-        except RuntimeError as error:
+        except Exception as error:  # a block of the user's may raise anything
+            if wrong:
+                raise ValueError(wrong[0]) from None
             where = f'in or behind block {current[-1]!r}' if current else 'before the first block'
-            raise ValueError(f'the recast network does not run {where}: {str(error).splitlines()[0]}') from error
+            line = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise ValueError(f'the recast network does not run {where}: {line}') from error
+    silent = next((entry.path for entry in plan.entries if entry.path not in current), None)
+    if silent is not None:
+        raise ValueError(f'block {silent!r} is not called once replaced: the network keeps the old one elsewhere, too')
     return network
 
 
@@ -115,7 +129,7 @@ def _fit_glue(network: nn.Module, entry: PlanEntry) -> tuple[list[str], bool]:
             continue
         if width % old:
             raise ValueError(f'glue {path!r} behind {entry.path!r} reads {width} features, which {old} does not divide')
-        network.set_submodule(path, refit(layer, width // old * new), strict=True)
+        set_module(network, path, refit(layer, width // old * new))
         changed.append(path)
         if isinstance(layer, nn.Conv2d | nn.Linear):
             return changed, True

@@ -140,7 +140,10 @@ def find_chain(network: nn.Module, input_shape: Shape, sources: tuple[str, ...] 
         successor = (chain.paths + ['logits'])[chain.index(path) + 1]
         for broken in (path, successor):
             if broken in chain.breaks:
-                raise ValueError(f'the blocks around {path!r} are not a chain: {chain.breaks[broken]}')
+                raise ValueError(
+                    f'the blocks around {path!r} are not a chain: {chain.breaks[broken]}; '
+                    'name a module that holds all ways from its input to its output'
+                )
     return chain
 
 

@@ -9,15 +9,16 @@ With u the patches of the student's input to the block and y the teacher's outpu
 so that the BN passes the solution through.
 """
 
+import logging
 from collections.abc import Iterator
 
 import torch
+from mmengine.logging import print_log
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from mmrecast.utils.modules import hooked
-
+_CHUNK = 2**24  # numbers in the patches unfolded at once
 _RELUS = {F.relu, torch.relu, torch.relu_, F.relu_, Tensor.relu, Tensor.relu_}
 
 
@@ -53,7 +54,8 @@ class LeastSquares:
         if not (torch.isfinite(cov).all() and torch.isfinite(cross).all()):
             raise ValueError('the closed-form start met activations that are not finite')
         damping = max(ridge * cov.diagonal().mean().item(), 1e-12)
-        weight = torch.linalg.solve(cov + damping * torch.eye(len(cov), dtype=cov.dtype, device=cov.device), cross).T
+        cov_ridge = cov + damping * torch.eye(len(cov), dtype=cov.dtype, device=cov.device)
+        weight = torch.cholesky_solve(cross, torch.linalg.cholesky(cov_ridge)).T
         variance = ((weight @ cov) * weight).sum(1).clamp_min(0)
         return weight, mean_u, mean_y, variance
 
@@ -70,9 +72,18 @@ def solve_block(conv: nn.Conv2d, norm: nn.BatchNorm2d, pairs: Iterator[tuple[Ten
     """
     inputs = conv.in_channels * conv.kernel_size[0] * conv.kernel_size[1]
     sums = LeastSquares(inputs, conv.out_channels, conv.weight.device)
-    for x, y in pairs:
-        patches = F.unfold(x, conv.kernel_size, conv.dilation, conv.padding, conv.stride)  # (N, inputs, H'W')
-        sums.add(patches.transpose(1, 2).reshape(-1, inputs), y.flatten(2).transpose(1, 2).reshape(-1, y.shape[1]))
+    for x_all, y_all in pairs:
+        images = max(1, _CHUNK // (inputs * y_all[0, 0].numel()))
+        for x, y in zip(x_all.split(images), y_all.split(images), strict=True):
+            patches = F.unfold(_padded(conv, x), conv.kernel_size, conv.dilation, 0, conv.stride)  # (N, inputs, H'W')
+            sums.add(patches.transpose(1, 2).reshape(-1, inputs), y.flatten(2).transpose(1, 2).reshape(-1, y.shape[1]))
+    if sums.n < 2 * inputs:
+        print_log(
+            f'the closed-form start has only {sums.n} positions for {inputs} weights per channel and may overfit: '
+            "give start=dict(type='closed_form', images=…) more images",
+            logger='current',
+            level=logging.WARNING,
+        )
     weight, mean_u, mean_y, variance = sums.solve(ridge)
     conv.weight.copy_(weight.view_as(conv.weight))
     if conv.bias is not None:
@@ -82,6 +93,12 @@ def solve_block(conv: nn.Conv2d, norm: nn.BatchNorm2d, pairs: Iterator[tuple[Ten
     norm.running_var.copy_(variance)
     norm.weight.copy_((norm.running_var.double() + norm.eps).sqrt())
     norm.bias.copy_(mean_y)
+
+
+def _padded(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """Return ``x`` as the convolution pads it, whatever its mode; 'same' and 'valid' are written out there, too."""
+    mode = 'constant' if conv.padding_mode == 'zeros' else conv.padding_mode
+    return F.pad(x, conv._reversed_padding_repeated_twice, mode)
 
 
 class _LastReLU(TorchFunctionMode):
@@ -100,17 +117,8 @@ class _LastReLU(TorchFunctionMode):
 def pre_relu_output(block: nn.Module, x: Tensor) -> Tensor:
     """Return the output of ``block`` for ``x`` before its last ReLU, or its output where it does not end with one."""
     with _LastReLU() as last, torch.no_grad():
-        out = block(x)
+        out = block(x.clone())  # a block may begin with a ReLU in place
     ends_with_relu = (
         last.before is not None and last.before.shape == out.shape and torch.equal(last.before.clamp_min(0), out)
     )
     return last.before if ends_with_relu else out
-
-
-def capture_input(module: nn.Module, store: list[Tensor]):
-    """Return a context in which ``store`` holds the last input of ``module``."""
-
-    def hook(m, args):
-        store[:] = [args[0].detach()]
-
-    return hooked([module.register_forward_pre_hook(hook)])

@@ -134,7 +134,7 @@ def _rebuild_shortcut(block: nn.Module, description: Description, in_channels: i
         return
     last = [m for m in block.modules() if isinstance(m, nn.Conv2d)][-1]
     if in_channels == last.out_channels and description.stride == 1:
-        setattr(block, description.shortcut, nn.Identity())
+        setattr(block, description.shortcut, nn.Identity().train(block.training))
         return
     projection = nn.Sequential(
         nn.Conv2d(in_channels, last.out_channels, 1, description.stride, bias=False),

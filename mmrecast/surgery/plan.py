@@ -137,9 +137,9 @@ def make_plan(network: nn.Module, recipe: Sequence[dict], input_shape: Shape, ch
         ValueError: The recipe cannot be carried out; the message names the block and what to write instead.
         KeyError: A target type is not registered.
     """
-    rules = [_check_rule(rule) for rule in _check_recipe(recipe)]
+    rules = _check_recipe(recipe)
     if chain is None:
-        chain = find_chain(network, input_shape, tuple(p for patterns, _ in rules for p in patterns))
+        chain = find_chain(network, input_shape, sources_of(recipe))
     targets = _assign(rules, chain)
     entries, width = [], None
     for i, block in enumerate(chain.blocks):
@@ -171,16 +171,26 @@ def target_class(name: str) -> type:
     BLOCKS.import_from_location()
     plain = name.removeprefix('mmrecast.')
     if plain not in BLOCKS.module_dict:
-        raise KeyError(f'{name!r} is not registered in mmrecast.block{nearest(plain, BLOCKS.module_dict)}')
+        known = nearest(plain, BLOCKS.module_dict)
+        raise KeyError(f'{name!r} is not registered in mmrecast.block{known}; custom_imports registers your own')
     return BLOCKS.module_dict[plain]
 
 
-def _check_recipe(recipe: Sequence[dict]) -> Sequence[dict]:
+def sources_of(recipe: Sequence[dict]) -> tuple[str, ...]:
+    """Return the patterns of a recipe's rules, for :func:`find_chain`.
+
+    Raises:
+        ValueError, KeyError: As :func:`make_plan` for a malformed recipe.
+    """
+    return tuple(pattern for patterns, _ in _check_recipe(recipe) for pattern in patterns)
+
+
+def _check_recipe(recipe: Sequence[dict]) -> list[tuple[list[str], dict]]:
     if isinstance(recipe, dict):
         recipe = [recipe]
     if not isinstance(recipe, list | tuple) or not recipe:
         raise ValueError(f'a recipe is a list of dict(source=…, target=…), got {recipe!r}')
-    return recipe
+    return [_check_rule(rule) for rule in recipe]
 
 
 def _check_rule(rule: dict) -> tuple[list[str], dict]:

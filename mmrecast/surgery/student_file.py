@@ -65,6 +65,9 @@ def load_student(path: str, model: nn.Module | None = None) -> nn.Module:
     content = load_file(path)
     if not is_student(content):
         raise ValueError(f'{path} is not a student file; tools/export_student.py makes one of a checkpoint')
+    absent = [name for name in ('plan', 'constructor', 'weights') if name not in content]
+    if absent:
+        raise ValueError(f'{path} is an incomplete student file: it lacks {", ".join(absent)}')
     if model is None:
         if content['constructor'] is None:
             raise ValueError(f'{path} holds no constructor (its teacher was an object): pass the untrained model=…')
@@ -90,13 +93,13 @@ def is_student(content: object) -> bool:
 
 
 def check_target(target: dict) -> None:
-    """Refuse a target whose type is not a registered block (a dotted name would be imported).
+    """Refuse a target that is more than a registered block and plain arguments (a dotted name would be imported).
 
     Raises:
         ValueError: It is not.
     """
     BLOCKS.import_from_location()
-    if target.get('type') not in BLOCKS.module_dict:
-        raise ValueError(
-            f'the plan names a block {target.get("type")!r} that is not registered: import its module first'
-        )
+    name = target.get('type')
+    if not isinstance(name, str) or name not in BLOCKS.module_dict:
+        raise ValueError(f'the plan names a block {name!r} that is not registered: import its module first')
+    check_constructor(target)

@@ -6,6 +6,7 @@ import re
 import threading
 import uuid
 import warnings
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -50,7 +51,7 @@ def load_file(path: str | Path, map_location: Any = 'cpu') -> object:
         forbidden = _forbidden(path, str(error))
         if forbidden:
             raise ValueError(f'{path} holds {forbidden}, which a checkpoint may not; it was not run') from None
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].split('. ')[0]
+        reason = _what_it_is(path) or (str(error).strip() or type(error).__name__).splitlines()[0].split('. ')[0]
         raise ValueError(f'{path} is not a readable checkpoint ({reason})') from None
 
 
@@ -80,6 +81,19 @@ def _forbidden(path: Path, message: str) -> str | None:
         return call[1]
     known = ALLOWED.keys() | torch._weights_only_unpickler._get_allowed_globals().keys()
     return next((name for name in imported_names(path) if name not in known), None)
+
+
+def _what_it_is(path: Path) -> str | None:
+    """Say what a file that cannot be read is where that shows; this is what failed downloads and copies leave."""
+    with open(path, 'rb') as file:
+        start = file.read(512).lstrip().lower()
+    if start.startswith((b'<!doctype', b'<html', b'<?xml')):
+        return 'it is a web page: download it again'
+    if start.startswith(b'version https://git-lfs'):
+        return 'it is a pointer of Git LFS: run git lfs pull'
+    if start.startswith(b'pk\x03\x04') and not zipfile.is_zipfile(path):
+        return 'it is cut short: copy or download it again'
+    return None
 
 
 def save_file(obj: object, path: str | Path) -> None:

@@ -2,20 +2,48 @@
 
 import os
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
-MISTAKES = (ValueError, TypeError, KeyError, AttributeError, OSError, ImportError)
+from mmengine.config import DictAction
+
+from mmrecast.utils.mistakes import explain
+
+MISTAKES = (ValueError, TypeError, KeyError, AttributeError, OSError, ImportError, RuntimeError, AssertionError)
+UNCLEAR = (AttributeError, RuntimeError, AssertionError)
+PACKAGE = Path(__file__).resolve().parent.parent
+
+
+class KeyValues(DictAction):
+    """The argparse action of ``--cfg-options key=value …``; one without a ``=`` is told as argparse tells mistakes."""
+
+    def __call__(self, parser, namespace, values, option_string=None) -> None:
+        for value in values:
+            if '=' not in value:
+                parser.error(f'{option_string}: key=value expected, got {value!r}')
+        super().__call__(parser, namespace, values, option_string)
 
 
 @contextmanager
 def told_in_one_line() -> Iterator[None]:
-    """End the program with status 2 and one line on a mistake made inside; ``MMRECAST_DEBUG=1`` shows the traceback."""
+    """End the program with status 2 and one line on a mistake made inside; ``MMRECAST_DEBUG=1`` shows the traceback.
+
+    An assertion of mmrecast itself is a fault of ours and keeps its traceback; mmengine checks configs by them.
+    """
     try:
         yield
     except MISTAKES as error:
-        if os.environ.get('MMRECAST_DEBUG'):
+        if os.environ.get('MMRECAST_DEBUG') or _our_fault(error):
             raise
-        text = error.args[0] if isinstance(error, KeyError) and error.args else error
-        print(f'error: {" ".join(str(text).split())}', file=sys.stderr)
+        where = ' (MMRECAST_DEBUG=1 shows where)' if isinstance(error, UNCLEAR) else ''
+        sys.stdout.flush()
+        print(f'error: {explain(error)}{where}', file=sys.stderr)
         sys.exit(2)
+
+
+def _our_fault(error: Exception) -> bool:
+    if not isinstance(error, AssertionError):
+        return False
+    return PACKAGE in Path(traceback.extract_tb(error.__traceback__)[-1].filename).resolve().parents

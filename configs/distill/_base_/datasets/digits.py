@@ -16,7 +16,7 @@ train_dataloader = dict(
     dataset=dict(type=dataset_type, split='train'),
     sampler=dict(type='DefaultSampler', shuffle=True),
     collate_fn=dict(type='mmrecast.batch_collate'),
-    drop_last=False,
+    drop_last=True,  # every iteration sees 128 images
 )
 val_dataloader = dict(
     batch_size=360,

@@ -1,0 +1,8 @@
+# ResNet-56 of He et al. (2016) for the 8x8 digits of scikit-learn: option-A shortcuts, widths 16/32/64, one channel.
+teacher = dict(
+    type='mmpretrain.ImageClassifier',
+    backbone=dict(type='mmrecast.CifarResNet', depth=56, block='basic', shortcut='A', in_channels=1),
+    neck=dict(type='GlobalAveragePooling'),
+    head=dict(type='LinearClsHead', num_classes=10, in_channels=64),
+)
+teacher_ckpt = 'work_dirs/backprop_resnet56_digits/student.pth'

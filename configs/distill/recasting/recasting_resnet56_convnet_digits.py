@@ -1,0 +1,14 @@
+_base_ = [
+    '../_base_/models/resnet56_digits.py',
+    '../_base_/datasets/digits.py',
+    '../_base_/schedules/recasting_digits.py',
+    '../_base_/default_runtime.py',
+]
+model = dict(
+    type='Recasting',
+    teacher=_base_.teacher,
+    teacher_ckpt=_base_.teacher_ckpt,
+    recipe=[dict(source='backbone.layer*.*', target=dict(type='ConvBlock'))],
+    start=dict(type='closed_form', images=384, ridge=1e-2),
+)
+custom_hooks = [dict(type='ResultHook', method='recasting')]

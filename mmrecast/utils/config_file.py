@@ -1,0 +1,51 @@
+"""Read a config file and what the command line changes in it."""
+
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+from mmrecast.utils.names import nearest
+
+RUNNER_KEYS = (*list(inspect.signature(Runner.__init__).parameters)[1:], 'runner_type', 'custom_imports')
+"""tuple[str]: What a config may hold for the runner; its other keys are for the config's own use."""
+
+
+def read_config(path: str | Path, options: Mapping[str, object] | None = None) -> Config:
+    """Read a config.
+
+    Args:
+        path (str | Path): The file.
+        options (Mapping, optional): Dotted keys and the values to put there (``--cfg-options``). Defaults to none.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It cannot be read, or an option's key begins with something the config does not have.
+    """
+    path = Path(path)
+    if not path.is_file():
+        beside = [file.name for file in path.parent.glob('*.py')] if path.parent.is_dir() else []
+        raise FileNotFoundError(f'there is no config file {path}{nearest(path.name, beside)}')
+    try:
+        cfg = Config.fromfile(path)
+    except Exception as error:  # a config is a program: it may raise anything
+        raise ValueError(f'config {path} cannot be read: {_reason(error)}') from error
+    for key in options or {}:
+        first = key.split('.')[0]
+        if first not in cfg and first not in RUNNER_KEYS:
+            raise ValueError(f'--cfg-options {key}: the config has no {first!r}{nearest(first, [*cfg, *RUNNER_KEYS])}')
+    if options:
+        cfg.merge_from_dict(dict(options))
+    return cfg
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, SyntaxError):
+        elsewhere = f' of {error.filename}' if error.filename not in (None, '<unknown>') else ''
+        return f'{error.msg}, line {error.lineno}{elsewhere}'
+    while isinstance(error, ImportError) and error.__context__ is not None:  # mmengine's own hides what is missing
+        error = error.__context__
+    text = ' '.join(str(error).split())
+    return text if isinstance(error, OSError | ValueError) else f'{type(error).__name__}: {text}'

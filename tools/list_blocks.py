@@ -1,0 +1,113 @@
+"""Show the chain of a network: its blocks, what stands between them, and what a config's recipe makes of each.
+
+CONFIG is a training config, the name of one of mmpretrain's models, or torchvision:NAME. No weights are needed:
+
+    python tools/list_blocks.py configs/distill/recasting/recasting_resnet56_convnet_cifar10.py
+    python tools/list_blocks.py torchvision:resnet50
+    python tools/list_blocks.py resnet18_8xb16_cifar10 --shape 3 32 32
+"""
+
+import argparse
+import copy
+from pathlib import Path
+
+from mmengine.config import Config, DictAction
+
+import mmrecast  # noqa: F401  (mends come first)
+from mmrecast.analysis.numbers import NOTHING, shape_text
+from mmrecast.analysis.plan_table import format_plan, plan_rows
+from mmrecast.analysis.tables import render_table
+from mmrecast.models import build_network, network_config, untrained
+from mmrecast.surgery.apply import check_plan
+from mmrecast.surgery.chain import Chain, find_chain
+from mmrecast.surgery.plan import make_plan, sources_of
+from mmrecast.utils.cli import told_in_one_line
+from mmrecast.utils.setup_env import register_all_modules
+
+IMAGE = (3, 224, 224)
+
+
+def read(config: str, options: dict | None) -> tuple[dict | str, list | None, tuple[int, ...]]:
+    """Return what the network is built from, the recipe if there is one, and the input shape.
+
+    Raises:
+        ValueError: The config has neither a model nor a teacher.
+        FileNotFoundError: There is no such config.
+    """
+    if not config.endswith('.py'):
+        if options:
+            raise ValueError(f'--cfg-options needs a config file, not the name {config!r}')
+        library, _, name = config.partition(':')
+        network = dict(type='TorchvisionClassifier', name=name) if library == 'torchvision' else config
+        return network, None, IMAGE
+    if not Path(config).is_file():
+        raise FileNotFoundError(f'there is no config file {config}')
+    cfg = Config.fromfile(config)
+    cfg.merge_from_dict(options or {})
+    model = cfg.get('model') or {}
+    student = model.get('student')
+    student = student if isinstance(student, dict) else {}
+    preprocessor = model.get('data_preprocessor') or cfg.get('data_preprocessor') or {}
+    shape = student.get('input_shape') or preprocessor.get('input_shape') or IMAGE
+    network = model.get('teacher') or student.get('source') or student or cfg.get('teacher')
+    network = network or (config if model else None)
+    if network is None:
+        raise ValueError(f'{config} has neither a model nor a teacher')
+    return network, model.get('recipe') or student.get('recipe'), tuple(shape)
+
+
+def chain_table(chain: Chain, targets: dict[str, str]) -> str:
+    """Return one row per block of the chain; ``targets`` says what becomes of each, empty without a recipe."""
+    columns = ['', 'block', 'type', 'kind', 'input', 'output', 'stride', 'glue behind']
+    rows = []
+    for i, block in enumerate(chain.blocks):
+        kind, stride = (block.source.kind, block.source.stride) if block.source else ('no source', NOTHING)
+        shapes = shape_text(block.in_shape), shape_text(block.out_shape)
+        rows.append([i, block.path, block.type, kind, *shapes, stride, ', '.join(block.glue) or NOTHING])
+        if targets:
+            rows[-1].append(targets[block.path])
+    return render_table(columns + ['becomes'] * bool(targets), rows, right=('', 'stride'))
+
+
+def remarks(chain: Chain) -> list[str]:
+    """Return a line for everything that stands in the way of a recasting."""
+    lines = [f'no source: {block.path}: {block.why}' for block in chain.blocks if block.why]
+    lines += [f'no chain: {why}' for why in chain.breaks.values()]
+    lines += [f'left out: {path} {why}' for path, why in chain.left_out.items()]
+    if not chain.blocks:
+        lines.append('no block of a known class: --source PATTERN … takes any modules that map one map to one')
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('config', metavar='CONFIG', help="config file, mmpretrain's name of a model, torchvision:NAME")
+    parser.add_argument('--source', nargs='+', default=[], metavar='PATTERN', help='modules that are blocks, too')
+    parser.add_argument(
+        '--shape', nargs=3, type=int, metavar=('C', 'H', 'W'), help="input (the config's, else 3 224 224)"
+    )
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='key=value, overriding the config')
+    args = parser.parse_args()
+    with told_in_one_line():
+        network, recipe, shape = read(args.config, args.cfg_options)
+        shape = tuple(args.shape or shape)
+        register_all_modules()
+        teacher = build_network(untrained(network_config(network))).eval()
+        chain = find_chain(teacher, shape, (*(sources_of(recipe) if recipe else ()), *args.source))
+        rows = []
+        if recipe:
+            plan = make_plan(teacher, recipe, shape, chain)
+            rows = plan_rows(plan.to_dict(), teacher, check_plan(copy.deepcopy(teacher), plan))
+        found = f'{len(chain.blocks)} blocks, {chain.num_classes} classes'
+        print(f'{type(teacher).__name__} on {shape_text(shape)}: {found}')
+        if chain.blocks:
+            print(f'before them: {", ".join(chain.stem) or NOTHING}\n')
+            print(chain_table(chain, {row['path']: row['target'] for row in rows}))
+        for line in remarks(chain):
+            print(line)
+        if rows:
+            print('\n' + format_plan(rows))
+
+
+if __name__ == '__main__':
+    main()

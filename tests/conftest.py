@@ -24,6 +24,16 @@ def registered() -> None:
 
 
 @pytest.fixture(scope='session')
+def quick(registered):
+    """Let runs leave their config unformatted: formatting takes longer than training on a tiny problem."""
+    from mmengine.config import Config
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Config, 'pretty_text', property(lambda cfg: '\n'.join(f'{k} = {v!r}' for k, v in cfg.items())))
+        yield
+
+
+@pytest.fixture(scope='session')
 def repo_root() -> Path:
     """The root of the repository."""
     return ROOT

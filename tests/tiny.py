@@ -15,8 +15,11 @@ from mmrecast.registry import BLOCKS, HOOKS, MODELS
 from mmrecast.utils.checkpoint import load_file
 
 SHAPE = (1, 8, 8)
-BLOCKS_OF_8 = ['backbone.layer1.0', 'backbone.layer2.0', 'backbone.layer3.0']
-ADAM = dict(type='OptimWrapper', optimizer=dict(type='Adam', lr=3e-3))
+STEM = ['backbone.conv1', 'backbone.bn1']
+CHAIN = [f'backbone.layer{stage}.{block}' for stage in (1, 2, 3) for block in (0, 1)]  # of depth 14
+NO_VAL = dict.fromkeys(('val_dataloader', 'val_cfg', 'val_evaluator'))
+NO_TEST = dict.fromkeys(('test_dataloader', 'test_cfg', 'test_evaluator'))
+ADAM = dict(type='OptimWrapper', optimizer=dict(type='Adam', lr=1e-2))
 
 
 class Killed(BaseException):
@@ -84,6 +87,17 @@ def classifier(depth: int = 8, widths: tuple = (4, 6, 8), classes: int = 10, **b
     return dict(type='mmpretrain.ImageClassifier', backbone=backbone, neck=neck, head=head)
 
 
+def forward(network: nn.Module, x: Tensor, last: str | None) -> Tensor:
+    """Compute step by step what a `classifier` of depth 14 gives at block ``last``, or its logits for None."""
+    backbone = network.backbone
+    x = backbone.bn1(backbone.conv1(x)).relu()
+    for path in CHAIN:
+        x = network.get_submodule(path)(x)
+        if path == last:
+            return x
+    return network.head.fc(x.mean((2, 3)))
+
+
 def preprocessor(**kwargs) -> dict:
     """Return the config of the digits' preprocessor."""
     return dict(type='BatchPreprocessor', input_shape=SHAPE, mean=[77.9], std=[95.9], **kwargs)
@@ -133,6 +147,16 @@ def run(cfg: Config, work_dir: str | Path, crash: dict | None = None, **kwargs) 
     if crash is not None:
         cfg.custom_hooks = [*cfg.custom_hooks, dict(type='Crash', **crash)]
     return train(cfg, work_dir=str(work_dir), **kwargs)
+
+
+def write(cfg: Config, path: Path, crash: dict | None = None) -> Path:
+    """Write a config, maybe with a :class:`Crash`, to a file for commands in other processes, and return its path."""
+    cfg = copy.deepcopy(cfg)
+    cfg.custom_imports = dict(imports=['tiny'], allow_failed_imports=False)
+    if crash is not None:
+        cfg.custom_hooks = [*cfg.custom_hooks, dict(type='Crash', kill=True, **crash)]
+    cfg.dump(path)
+    return path
 
 
 def weights(work_dir: str | Path) -> dict[str, Tensor]:

@@ -1,5 +1,6 @@
 """What every algorithm shares: a student that trains, a teacher that never changes, stages."""
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -18,8 +19,8 @@ from mmrecast.utils.names import nearest
 class Distiller(BaseModel):
     """Base class of algorithms.
 
-    The teacher is no submodule: it is not in ``parameters()``, ``state_dict()``, an optimiser or an EMA, it is always in
-    eval mode, and it follows the algorithm to another device.
+    The teacher is no submodule: it is not in ``parameters()``, ``state_dict()``, an optimiser or an EMA, it is always
+    in eval mode, and it follows the algorithm to another device.
 
     Args:
         teacher (dict | str | nn.Module, optional): Config, config path, mmpretrain config name, or a network.
@@ -27,7 +28,8 @@ class Distiller(BaseModel):
         data_preprocessor (dict | nn.Module, optional): Makes ``dict(inputs, data_samples)`` of a batch.
 
     Raises:
-        ValueError: ``teacher_ckpt`` does not fit the teacher, or is not readable.
+        ValueError: ``teacher_ckpt`` does not fit the teacher, is not readable, or is missing where the teacher's config
+            names weights itself.
         FileNotFoundError: ``teacher_ckpt`` does not exist.
     """
 
@@ -45,6 +47,12 @@ class Distiller(BaseModel):
             data_preprocessor = MODELS.build(data_preprocessor)
         super().__init__(data_preprocessor=data_preprocessor)
         network = None if teacher is None else build_network(teacher)
+        if (
+            teacher_ckpt is None
+            and not isinstance(teacher, nn.Module | None)
+            and _names_weights(network_config(teacher))
+        ):
+            raise ValueError("the teacher's init_cfg of type Pretrained is not read: give the file as teacher_ckpt")
         if teacher_ckpt is not None:
             if network is None:
                 raise ValueError(f'teacher_ckpt={teacher_ckpt!r} without a teacher')
@@ -215,3 +223,17 @@ class Distiller(BaseModel):
 def build_loss(cfg: dict | nn.Module) -> nn.Module:
     """Build a loss or connector of the registry; a module passes through."""
     return cfg if isinstance(cfg, nn.Module) else MODELS.build(cfg)
+
+
+def _names_weights(config: object) -> bool:
+    """Tell whether an ``init_cfg`` in a network's config loads a file, which `init_weights` does not."""
+    if isinstance(config, list | tuple):
+        return any(map(_names_weights, config))
+    return isinstance(config, dict) and (
+        str(config.get('type')).split('.')[-1] == 'Pretrained' or any(map(_names_weights, config.values()))
+    )
+
+
+def as_text(configs: Sequence[object]) -> str:
+    """Return configs as text for a fingerprint; the order of keys does not count, modules go by their ``repr``."""
+    return json.dumps(list(configs), sort_keys=True, default=repr)

@@ -1,13 +1,14 @@
 """Network Recasting (Yu, Kang and Choi, AAAI 2019): blocks recast one after another, then fine-tuned."""
 
 import copy
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
-from mmrecast.algorithms.base import Distiller, build_loss
+from mmrecast.algorithms.base import Distiller, as_text, build_loss
 from mmrecast.algorithms.reach import reached_by
 from mmrecast.links.prefix import run_to
 from mmrecast.registry import BLOCKS, MODELS
@@ -15,7 +16,7 @@ from mmrecast.stages import Stage
 from mmrecast.surgery.apply import apply_step, check_plan
 from mmrecast.surgery.chain import find_chain, match
 from mmrecast.surgery.closed_form import pre_relu_output, solve_block
-from mmrecast.surgery.plan import Plan, PlanEntry, make_plan
+from mmrecast.surgery.plan import Plan, PlanEntry, make_plan, sources_of
 from mmrecast.surgery.student_file import Origin
 from mmrecast.utils.modules import get_module, untouched, xavier_init
 from mmrecast.utils.names import nearest
@@ -74,11 +75,17 @@ class Recasting(Distiller):
         data_preprocessor: dict | nn.Module | None = None,
     ) -> None:
         super().__init__(teacher, teacher_ckpt, data_preprocessor)
+        if self.teacher is None:
+            raise ValueError('Recasting needs a teacher: the network that is to be recast')
         start = dict(type=start) if isinstance(start, str) else dict(start)
         self.start = _choice('start', start.pop('type', None), STARTS)
         self.start_images, self.ridge = start.pop('images', 1024), start.pop('ridge', 1e-4)
         if start:
             raise ValueError(f'start has no option {next(iter(start))!r} (images, ridge)')
+        if isinstance(self.start_images, bool) or not isinstance(self.start_images, int) or self.start_images < 1:
+            raise ValueError(f'images of the start must be a whole number of at least 1, got {self.start_images!r}')
+        if isinstance(self.ridge, bool) or not isinstance(self.ridge, int | float) or not 0 <= self.ridge < math.inf:
+            raise ValueError(f'ridge of the start must be a number of at least 0, got {self.ridge!r}')
         default_next = 'fresh' if self.start == 'xavier' else 'frozen'
         self.next_block = _choice('next_block', next_block or default_next, NEXT_BLOCKS)
         self.block_input = _choice('block_input', block_input, ('student', 'teacher'))
@@ -88,10 +95,9 @@ class Recasting(Distiller):
         self.earlier = earlier
         self.block_loss, self.kd_loss, self.task_loss = map(build_loss, (block_loss, kd_loss, task_loss))
         self.connector_cfg, self.connector = connector, None
-        self._loss_cfgs = repr([block_loss, kd_loss, task_loss, connector])
+        self._loss_cfgs = as_text([block_loss, kd_loss, task_loss, connector])
 
-        sources = tuple(p for rule in recipe for p in _patterns(rule)) if isinstance(recipe, list | tuple) else ()
-        self.chain = find_chain(self.teacher, self.input_shape, sources)
+        self.chain = find_chain(self.teacher, self.input_shape, sources_of(recipe))
         self.plan: Plan = make_plan(self.teacher, recipe, self.input_shape, self.chain)
         check_plan(copy.deepcopy(self.teacher), self.plan)
         self._check_options()
@@ -306,8 +312,3 @@ def _choice(name: str, value: object, choices: Sequence[str]) -> str:
 
 def _listed(value: str | Sequence[str]) -> list[str]:
     return [value] if isinstance(value, str) else list(value)
-
-
-def _patterns(rule: object) -> list[str]:
-    """Return a rule's patterns; what is wrong with a rule, ``make_plan`` says."""
-    return _listed(rule['source']) if isinstance(rule, dict) and 'source' in rule else []

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from mmrecast.algorithms.base import Distiller, build_loss
+from mmrecast.algorithms.base import Distiller, as_text, build_loss
 from mmrecast.links.link import Link
 from mmrecast.models import build_network, network_config, untrained
 from mmrecast.registry import MODELS
@@ -49,7 +49,7 @@ class SingleTeacherDistill(Distiller):
             raise ValueError(f'{len(links)} link(s) but no teacher: give teacher=… or leave links out')
         if not links and task_loss is None:
             raise ValueError('neither links nor a task_loss: there is nothing to train on')
-        self._loss_cfgs = repr([task_loss, *links])
+        self._loss_cfgs = as_text([task_loss, *links])
         self.links = nn.ModuleList(Link(self.student, self.teacher, **link) for link in links)
 
     def expand(self, entries: Sequence[Stage]) -> list[Stage]:

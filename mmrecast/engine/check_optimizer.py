@@ -15,7 +15,7 @@ NUMBERS = ('lr', 'momentum', 'weight_decay', 'eps', 'dampening')
 
 
 class _Probe(nn.Module):
-    def __init__(self, device: torch.device | None) -> None:
+    def __init__(self, device: torch.device | str | None) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(1, device=device))
 
@@ -25,7 +25,7 @@ def check_optimizer(
     optim_wrapper: dict,
     schedulers: Sequence[dict] = (),
     epoch_length: int | None = None,
-    device: torch.device | None = None,
+    device: torch.device | str | None = None,
 ) -> None:
     """Build an optimiser and its schedulers and take one step with them.
 
@@ -34,7 +34,7 @@ def check_optimizer(
         optim_wrapper (dict): Config of the optimiser wrapper.
         schedulers (Sequence[dict]): Configs of the schedulers, complete. Defaults to none.
         epoch_length (int, optional): Iterations of an epoch, for schedulers that count epochs.
-        device (torch.device, optional): Where training will be. Defaults to None: no step is taken.
+        device (torch.device | str, optional): Where training will be. Defaults to None: no step is taken.
 
     Raises:
         ValueError: A value is out of range, not a number, or an argument is unknown.

@@ -109,7 +109,8 @@ class ResultHook(Hook):
             seed=runner.seed, dataset=type(dataset).__name__, data_root=str(getattr(dataset, 'data_root', '')),
             classes=len((getattr(dataset, 'metainfo', None) or {}).get('classes', ())) or None,
             train_images=len(dataset), teacher=None, input_shape=list(loop.model.input_shape), stages=loop.history,
-            images=loop.images, seconds=round(loop.seconds, 3), top1=last.get('top1'), val_images=last.get('val_images'),
+            images=loop.images, seconds=round(loop.seconds, 3), top1=last.get('top1'),
+            val_images=last.get('val_images'),
             machine=machine(), versions=dict(torch=torch.__version__, mmrecast=__version__),
             plan=None if plan is None else plan.to_dict(),
         )  # fmt: skip

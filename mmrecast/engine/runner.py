@@ -33,9 +33,9 @@ class StagedRunner(Runner):
     """A Runner whose training is a :class:`StagedLoop`.
 
     Differences from mmengine's: without a GPU, processes talk through gloo; the model is wrapped for distributed
-    training at the start of every stage, when it is known what trains; checkpoints are written whole or not at all, hold
-    the position in the schedule and the random state of every process, are read with ``weights_only=True`` and loaded
-    strictly; resuming with nothing to resume is an error.
+    training at the start of every stage, when it is known what trains; checkpoints are written whole or not at all,
+    hold the position in the schedule and the random state of every process, are read with ``weights_only=True`` and
+    loaded strictly; resuming with nothing to resume is an error.
     """
 
     def __init__(self, *args, **kwargs) -> None:
@@ -112,7 +112,7 @@ class StagedRunner(Runner):
         """Build what training needs and find what is wrong with it before the first batch.
 
         Raises:
-            ValueError, KeyError, TypeError, FileNotFoundError: Something in the schedule, the data or the checkpoint is.
+            ValueError, KeyError, TypeError, FileNotFoundError: Something in the schedule, data or checkpoint is.
         """
         with self._leaving_nothing_behind():
             self._train_loop = self.build_train_loop(self._train_loop)
@@ -137,7 +137,8 @@ class StagedRunner(Runner):
             content = dict(
                 meta=dict(
                     cfg=self._cfg_text, seed=self.seed, experiment_name=self.experiment_name,
-                    epoch=self.epoch, iter=self.iter, dataset_meta=getattr(self.train_dataloader.dataset, 'metainfo', {}),
+                    epoch=self.epoch, iter=self.iter,
+                    dataset_meta=getattr(self.train_dataloader.dataset, 'metainfo', {}),
                 ),
                 state_dict={k: v.detach().cpu() for k, v in self.bare_model.state_dict().items()},
                 staged=self.train_loop.state(),

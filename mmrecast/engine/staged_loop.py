@@ -203,6 +203,12 @@ class StagedLoop(BaseLoop):
             self.runner.val_loop.run()
         self.runner.call_hook('at_position', kind='epoch')
 
+    def _forget_losses(self) -> None:
+        """Take the former stage's losses out of the log, where the last value would stand on."""
+        scalars = self.runner.message_hub.log_scalars
+        for name in [name for name in scalars if name.startswith('train/loss')]:
+            del scalars[name]
+
     def _set_epoch(self) -> None:
         preprocessor = self.model.data_preprocessor
         if hasattr(preprocessor, 'set_epoch'):
@@ -238,6 +244,7 @@ class StagedLoop(BaseLoop):
             self._stage_iter = self._stage_epoch = self._batch = 0
             if self._pending_random is not None:
                 self._set_random()
+            self._forget_losses()
             self._set_epoch()
             read: list[int] = []
             batches = self.sample_batches(self.dataloader, self._start_images(), training=True)
@@ -277,6 +284,7 @@ class StagedLoop(BaseLoop):
         self.history.append(record)
         self.images, self.seconds = self.images + record['images'], self.seconds + record['seconds']
         self.stage_index, self.started = self.stage_index + 1, False
+        self._stage_iter = self._stage_epoch = 0
         self.runner.logger.info(describe_stage(record, len(self.stages)))
         self.runner.call_hook('after_stage', record=record)
         self.runner.call_hook('at_position', kind='stage')
@@ -344,24 +352,26 @@ class StagedLoop(BaseLoop):
             stage=self.stage_index, started=self.started, epoch=self._epoch, iter=self._iter,
             stage_epoch=self._stage_epoch, stage_iter=self._stage_iter, batch=self._batch, history=self.history,
             images=self.images, seconds=self.seconds, running=running,
-            schedule=[dict(kind=s.kind, block=s.block, iters=n) for s, n in zip(self.stages, self._lengths, strict=True)],
+            schedule=[
+                dict(kind=s.kind, block=s.block, iters=n) for s, n in zip(self.stages, self._lengths, strict=True)
+            ],
         )  # fmt: skip
 
     def fingerprint(self) -> dict:
         """Return what a checkpoint must share with this run to be resumed, part by part."""
-        stages = [[s.name, n, repr(self._optimizer_of(s))] for s, n in zip(self.stages, self._lengths, strict=True)]
+        stages = [[s.name, n, self._optimizer_of(s)] for s, n in zip(self.stages, self._lengths, strict=True)]
         cfg = self.runner.cfg
         if self._teacher_digest is None and self.model.teacher is not None:
             self._teacher_digest = _digest_tensors(self.model.teacher)
         return self.model.fingerprint() | dict(
-            schedule=_digest(json.dumps(stages)),
+            schedule=_digest(stages),
             teacher=self._teacher_digest,
             seed=self.runner.seed,
             data=dict(
                 images=len(self.dataloader.dataset),
                 batches=len(self.dataloader),
                 batch=self.dataloader.batch_size,
-                preprocessor=_digest(repr([c.get('data_preprocessor') for c in (cfg, cfg.get('model') or {})])),
+                preprocessor=_digest([c.get('data_preprocessor') for c in (cfg, cfg.get('model') or {})]),
             ),
         )
 
@@ -456,8 +466,9 @@ def _batch_size(data: dict | Sequence) -> int:
     return len(data['inputs'] if isinstance(data, dict) else data[0])
 
 
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+def _digest(config: object) -> str:
+    """Digest part of a config; the order of keys does not count, a dumped config has them sorted."""
+    return hashlib.sha256(json.dumps(config, sort_keys=True, default=repr).encode()).hexdigest()[:16]
 
 
 def _digest_tensors(network: nn.Module) -> str:

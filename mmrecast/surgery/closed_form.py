@@ -53,7 +53,7 @@ class LeastSquares:
         cross = self.uy / self.n - torch.outer(mean_u, mean_y)
         if not (torch.isfinite(cov).all() and torch.isfinite(cross).all()):
             raise ValueError('the closed-form start met activations that are not finite')
-        damping = max(ridge * cov.diagonal().mean().item(), 1e-12)
+        damping = max(max(ridge, 1e-10) * cov.diagonal().mean().item(), 1e-12)  # a dependent input does no harm
         cov_ridge = cov + damping * torch.eye(len(cov), dtype=cov.dtype, device=cov.device)
         weight = torch.cholesky_solve(cross, torch.linalg.cholesky(cov_ridge)).T
         variance = ((weight @ cov) * weight).sum(1).clamp_min(0)

@@ -30,6 +30,14 @@ class Costs(nn.Module):
         return x
 
 
+@pytest.fixture(autouse=True)
+def interruptions(monkeypatch):
+    """The interruptions of this process, as the tests want them: none, unless they are set."""
+    counts = []
+    monkeypatch.setattr(latency, '_interruptions', lambda: counts.pop(0) if counts else 0)
+    return counts
+
+
 def test_ratio_is_the_median_of_paired_rounds(monkeypatch):
     clock, calls = Clock(), []
     monkeypatch.setattr(latency, 'time', clock)
@@ -52,6 +60,18 @@ def test_warmup_is_not_measured(monkeypatch):
     net = Costs(clock, [9.0, 9.0, 0.1], [])
     got = compare_latency(dict(net=net), (1, 2, 2), repeats=1, warmup=2)['net']
     assert got.median_ms == got.p10_ms == got.p90_ms == pytest.approx(100)
+
+
+def test_interrupted_passes_are_repeated(monkeypatch, interruptions):
+    clock, calls = Clock(), []
+    monkeypatch.setattr(latency, 'time', clock)
+    net = Costs(clock, [7.0, 8.0, 0.1, 0.2, 0.5, 0.4, 0.6, 0.7, 0.3], calls)
+    interruptions += [0, 2, 2, 3, 3, 3]  # the first two passes of the first round
+    interruptions += [3, 3]
+    interruptions += [3, 4, 4, 5, 5, 6, 6, 7, 7, 8]  # all five of the third: the shortest counts
+    got = compare_latency(dict(net=net), (1, 2, 2), repeats=3, warmup=0)['net']
+    assert len(calls) == 9
+    assert got.median_ms == pytest.approx(200)  # of 100, 200 and 300
 
 
 def test_threads_are_restored():

@@ -115,6 +115,20 @@ def test_a_constant_input_gives_the_mean():
     torch.testing.assert_close(out[0, :, 0, 0], y.mean((0, 2, 3)).relu(), atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize('scale', [1, 1e4])
+def test_dependent_inputs_need_no_ridge(scale):
+    """Two equal channels and a dead one leave the covariance without full rank; the fit is that of one channel."""
+    x, y = data(1, 4)
+    x = torch.cat([x, x, 0 * x], 1) * scale
+    block = ConvBlock(3, 4)
+    solve_block(block.conv, block.bn, iter([(x, y)]), 0)
+    u = patches_by_hand(x[:, :1], 3, 1, 1)
+    weight, bias = direct_solution(u, rows_of(y.double().numpy()), 0)
+    with torch.no_grad():
+        out = block.eval().bn(block.conv(x))
+    np.testing.assert_allclose(rows_of(out.numpy()), u @ weight.T + bias, atol=1e-3)
+
+
 class NoReLU(nn.Module):
     """Ends with a sum, as a block of a pre-activation network does; begins with a ReLU in place."""
 

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from mmrecast.registry import MODELS
+
 TOOL = Path(__file__).parents[2] / 'tools' / 'list_blocks.py'
 CONFIG = """
 teacher = dict(
@@ -107,7 +109,7 @@ from torch import nn
 from mmrecast.blocks import ConvBlock
 from mmrecast.registry import MODELS
 
-@MODELS.register_module(force=True)
+@MODELS.register_module()
 class OddNet(nn.Module):
     def __init__(self):
         super().__init__()
@@ -121,6 +123,7 @@ class OddNet(nn.Module):
 """)
     (tmp_path / 'config.py').write_text("custom_imports = dict(imports=['odd_net'])\nmodel = dict(type='OddNet')\n")
     monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(MODELS, '_module_dict', dict(MODELS._module_dict))
     status, text, _ = show(tmp_path / 'config.py', '--shape', 3, 8, 8)
     assert status == 0
     assert 'OddNet on 3×8×8: 2 blocks, 5 classes' in text

@@ -107,7 +107,8 @@ def main() -> None:
     for name, values in result['top1'].items():
         print(f'{name:<12} {values["mean"]:6.2f} ± {values["sd"] or 0:.2f} %   {values["values"]}')
     for method, group in rates.items():
-        print(f'{method} by learning rate: {", ".join(f"{rate}: {v["mean"]:.2f}" for rate, v in group.items())}')
+        said = [f'{rate}: {values["mean"]:.2f}' for rate, values in group.items()]
+        print(f'{method} by learning rate: {", ".join(said)}')
     if args.out:
         write_json(result, args.out)
 

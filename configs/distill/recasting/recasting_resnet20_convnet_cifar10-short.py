@@ -11,11 +11,6 @@ model = dict(
     recipe=[dict(source='backbone.layer*.*', target=dict(type='ConvBlock'))],
     start=dict(type='closed_form', images=1024),
 )
-train_cfg = dict(
-    stages=[
-        dict(kind='recast', blocks='all', iters=60),
-        dict(kind='finetune', iters=600, optim_wrapper=_base_.gentle),
-    ]
-)
+train_cfg = dict(stages=[dict(kind='recast', blocks='all', iters=60), dict(kind='finetune', iters=600)])
 val_dataloader = dict(dataset=dict(num_samples=1000))
 custom_hooks = [dict(type='ResultHook', method='recasting')]

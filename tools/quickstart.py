@@ -148,8 +148,6 @@ def train(name: str, cfg: Config, out: Path, teacher: Path | None = None) -> dic
     if result is not None:
         say(f'{NAMES[name]}: already trained, top-1 {result["top1"]:.2f} %')
         return result
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(settings, folder / SETTINGS)
     runner = None
     if (folder / 'last_checkpoint').is_file():
         try:
@@ -157,7 +155,10 @@ def train(name: str, cfg: Config, out: Path, teacher: Path | None = None) -> dic
             say(f'{NAMES[name]}: going on from {runner.train_loop.position}')
         except ValueError as error:
             say(f'{NAMES[name]}: cannot go on ({" ".join(str(error).split())}), starting anew')
+            shutil.rmtree(folder)
     if runner is None:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(settings, folder / SETTINGS)
         runner = quiet_runner(cfg, folder)
         stages = len(runner.train_loop.stages)
         say(f'{NAMES[name]}: {runner.train_loop.max_iters:,} iterations' + (f', {stages} stages' if stages > 1 else ''))

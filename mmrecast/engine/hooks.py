@@ -8,10 +8,10 @@ from pathlib import Path
 
 import torch
 from mmengine.dist import get_world_size, is_main_process
-from mmengine.hooks import Hook
+from mmengine.hooks import CheckpointHook, EMAHook, Hook
 from mmengine.runner import LogProcessor
 
-from mmrecast.engine.staged_loop import top1_of
+from mmrecast.engine.records import top1_of
 from mmrecast.registry import HOOKS, LOG_PROCESSORS
 from mmrecast.surgery.student_file import save_student
 from mmrecast.utils.checkpoint import write_json
@@ -154,3 +154,12 @@ def summary(work_dir: str) -> str:
     return (
         f'top-1 {top1}{teacher} after {result["images"]} images and {result["seconds"]:.0f} s; {work_dir}/student.pth'
     )
+
+
+def check_hooks(runner) -> None:
+    """Refuse hooks that cannot serve a student whose form changes between stages."""
+    for hook in runner.hooks:
+        if isinstance(hook, EMAHook):
+            raise ValueError('EMAHook copies the student before its blocks are replaced: leave it out of a staged run')
+        if isinstance(hook, CheckpointHook):
+            raise ValueError("a staged run cannot go on from CheckpointHook's files: use StagedCheckpointHook")

@@ -8,29 +8,27 @@
 """
 
 import copy
-import hashlib
-import json
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
 import torch
-from mmengine.dataset import InfiniteSampler
 from mmengine.device import get_device
 from mmengine.dist import get_dist_info
-from mmengine.hooks import CheckpointHook, EMAHook
 from mmengine.runner import BaseLoop
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
 
-from mmrecast.engine.check_optimizer import check_optimizer
+from mmrecast.engine.batches import batch_size, check_loader, counted, evenly_spaced, loader_from
+from mmrecast.engine.hooks import check_hooks
+from mmrecast.engine.optimizers import check_optimizer, fit_scheduler
+from mmrecast.engine.records import describe_stage, digest, digest_tensors, top1_of
 from mmrecast.engine.runner import load_strictly, set_random_state
 from mmrecast.registry import LOOPS
 from mmrecast.stages import Stage
 
 CHECKED_IMAGES = 16  # per loader, before training
-LENGTH_KEYS = dict(CosineAnnealing='T_max', OneCycle='total_steps')  # other schedulers go by their end
 
 
 @LOOPS.register_module()
@@ -63,10 +61,10 @@ class StagedLoop(BaseLoop):
         for name, value in dict(val_interval=val_interval, probe_images=probe_images).items():
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
                 raise ValueError(f'{name} of the StagedLoop must be a whole number of at least 1, got {value!r}')
-        _check_hooks(runner)
+        check_hooks(runner)
         self.stages = runner.bare_model.expand(entries)  # before any data are read: that may take long
         super().__init__(runner, dataloader)
-        _check_loader(self.dataloader)
+        check_loader(self.dataloader)
         self.val_interval, self.probe_images = val_interval, probe_images
         self._default_optim = copy.deepcopy(runner.optim_wrapper)
         self._default_scheduler = copy.deepcopy(runner.param_schedulers)
@@ -218,9 +216,9 @@ class StagedLoop(BaseLoop):
         """Run one iteration."""
         self.runner.call_hook('before_train_iter', batch_idx=idx, data_batch=data_batch)
         outputs = self.runner.model.train_step(data_batch, optim_wrapper=self.runner.optim_wrapper)
-        seen = _batch_size(data_batch) * get_dist_info()[1]
+        seen = batch_size(data_batch) * get_dist_info()[1]
         self._running['images'] += seen
-        self._running['epoch_images'] += _batch_size(data_batch)
+        self._running['epoch_images'] += batch_size(data_batch)
         now = time.perf_counter()
         self._running['seconds'] += now - self._clock
         self._clock = now
@@ -229,6 +227,14 @@ class StagedLoop(BaseLoop):
         self.runner.call_hook('after_train_iter', batch_idx=idx, data_batch=data_batch, outputs=outputs)
         self._iter, self._stage_iter, self._batch = self._iter + 1, self._stage_iter + 1, self._batch + 1
         self.runner.call_hook('at_position', kind='iter')
+
+    def sample_batches(self, loader: DataLoader, images: int, training: bool = False) -> Iterator[dict]:
+        """Yield preprocessed batches of evenly spaced ``images`` of a loader's data.
+
+        A start must see what training will see, augmentation included: a BN takes its statistics there.
+        """
+        for data in evenly_spaced(loader, images):
+            yield self.model.data_preprocessor(data, training)
 
     # ---- stages -----------------------------------------------------------------------------------------------------
 
@@ -248,7 +254,7 @@ class StagedLoop(BaseLoop):
             self._set_epoch()
             read: list[int] = []
             batches = self.sample_batches(self.dataloader, self._start_images(), training=True)
-            self.model.begin_stage(stage, _counted(batches, read))
+            self.model.begin_stage(stage, counted(batches, read))
             self._running = dict(
                 images=0, start_images=sum(read), seconds=0.0, epoch_images=0, loss=None, error_start=self._error(stage)
             )
@@ -296,25 +302,6 @@ class StagedLoop(BaseLoop):
     def _start_images(self) -> int:
         return getattr(self.model, 'start_images', 0)
 
-    def sample_batches(self, loader: DataLoader, images: int, training: bool = False) -> Iterator[dict]:
-        """Yield preprocessed batches of evenly spaced ``images`` of a loader's data.
-
-        A start must see what training will see, augmentation included: a BN takes its statistics there.
-        """
-        if not images:
-            return
-        dataset = loader.dataset
-        if isinstance(dataset, IterableDataset):
-            size = loader.batch_size or 1
-            batches = islice(loader, -(-images // size))
-        else:
-            count = min(images, len(dataset))
-            indices = [i * len(dataset) // count for i in range(count)]
-            chunks = [indices[i : i + 256] for i in range(0, count, 256)]
-            batches = DataLoader(dataset, batch_sampler=chunks, collate_fn=loader.collate_fn)
-        for data in batches:
-            yield self.model.data_preprocessor(data, training)
-
     def _share_buffers(self) -> None:
         if not self.runner.distributed:
             return
@@ -327,19 +314,7 @@ class StagedLoop(BaseLoop):
         optim = copy.deepcopy(stage.optim_wrapper or self._default_optim)
         schedulers = stage.param_scheduler if stage.param_scheduler is not None else self._default_scheduler
         schedulers = [schedulers] if isinstance(schedulers, dict) else list(schedulers or [])
-        return optim, [self._fit_scheduler(stage, scheduler) for scheduler in schedulers]
-
-    def _fit_scheduler(self, stage: Stage, scheduler: dict) -> dict:
-        """Give a scheduler the stage's length where it names none."""
-        scheduler = copy.deepcopy(dict(scheduler))
-        by_epoch = scheduler.setdefault('by_epoch', stage.epochs is not None or 'convert_to_iter_based' in scheduler)
-        iters = stage.total_iters(len(self.dataloader))
-        length = iters if not by_epoch else (stage.epochs or -(-iters // len(self.dataloader)))
-        end = scheduler.setdefault('end', max(length, 1))  # a stage of length 0 has a scheduler, too
-        for name, key in LENGTH_KEYS.items():
-            if str(scheduler.get('type', '')).startswith(name):
-                scheduler.setdefault(key, max(end - scheduler.get('begin', 0), 1))
-        return scheduler
+        return optim, [fit_scheduler(stage, scheduler, len(self.dataloader)) for scheduler in schedulers]
 
     # ---- position ---------------------------------------------------------------------------------------------------
 
@@ -362,16 +337,16 @@ class StagedLoop(BaseLoop):
         stages = [[s.name, n, self._optimizer_of(s)] for s, n in zip(self.stages, self._lengths, strict=True)]
         cfg = self.runner.cfg
         if self._teacher_digest is None and self.model.teacher is not None:
-            self._teacher_digest = _digest_tensors(self.model.teacher)
+            self._teacher_digest = digest_tensors(self.model.teacher)
         return self.model.fingerprint() | dict(
-            schedule=_digest(stages),
+            schedule=digest(stages),
             teacher=self._teacher_digest,
             seed=self.runner.seed,
             data=dict(
                 images=len(self.dataloader.dataset),
                 batches=len(self.dataloader),
                 batch=self.dataloader.batch_size,
-                preprocessor=_digest([c.get('data_preprocessor') for c in (cfg, cfg.get('model') or {})]),
+                preprocessor=digest([c.get('data_preprocessor') for c in (cfg, cfg.get('model') or {})]),
             ),
         )
 
@@ -400,80 +375,9 @@ class StagedLoop(BaseLoop):
         """Yield the batches of the epoch from the current one on; those before are not loaded again."""
         if self._stage_iter >= self._lengths[self.stage_index]:  # resumed behind the stage's last iteration
             return
-        iterator = iter(self._loader_from(self._batch))
+        iterator = iter(loader_from(self.dataloader, self._batch))
         if isinstance(self.dataloader.dataset, IterableDataset):
             iterator = islice(iterator, self._batch, None)
         if self._pending_random is not None:  # resumed within an epoch, whose iterator drew its seed at the beginning
             self._set_random()
         yield from iterator
-
-    def _loader_from(self, batch: int) -> DataLoader:
-        loader = self.dataloader
-        if not batch or isinstance(loader.dataset, IterableDataset):
-            return loader
-        return DataLoader(
-            loader.dataset, batch_sampler=list(loader.batch_sampler)[batch:], num_workers=loader.num_workers,
-            collate_fn=loader.collate_fn, pin_memory=loader.pin_memory, worker_init_fn=loader.worker_init_fn,
-        )  # fmt: skip
-
-
-def top1_of(metrics: dict) -> float | None:
-    """Return the top-1 accuracy (%) among an evaluator's metrics, None where there is none."""
-    return next((float(v) for k, v in metrics.items() if k.split('/')[-1] in ('top1', 'top_1', 'top-1')), None)
-
-
-def describe_stage(record: dict, stages: int) -> str:
-    """Return one line on a finished stage."""
-    parts = [f'stage {record["index"] + 1}/{stages} {record["name"]} done: {record["images"]} images']
-    parts.append(f'{record["seconds"]:.1f} s')
-    if record['relative_error'] is not None:
-        before = '' if record['relative_error_start'] is None else f'{record["relative_error_start"]:.4f} → '
-        parts.append(f'relative error {before}{record["relative_error"]:.4f}')
-    if record['top1'] is not None:
-        parts.append(f'top-1 {record["top1"]:.2f} % on {record["val_images"]} images')
-    return ', '.join(parts)
-
-
-def _counted(batches: Iterator[dict], sizes: list[int]) -> Iterator[dict]:
-    """Pass batches on and note their sizes: what a closed-form start reads, too, counts as seen."""
-    for batch in batches:
-        sizes.append(_batch_size(batch))
-        yield batch
-
-
-def _check_hooks(runner) -> None:
-    """Refuse hooks that cannot serve a student whose form changes between stages."""
-    for hook in runner.hooks:
-        if isinstance(hook, EMAHook):
-            raise ValueError('EMAHook copies the student before its blocks are replaced: leave it out of a staged run')
-        if isinstance(hook, CheckpointHook):
-            raise ValueError("a staged run cannot go on from CheckpointHook's files: use StagedCheckpointHook")
-
-
-def _check_loader(loader: DataLoader) -> None:
-    """Refuse training data that do not come in epochs of a known number of batches."""
-    if isinstance(getattr(loader, 'sampler', None), InfiniteSampler):
-        raise ValueError('InfiniteSampler has no epochs, which stages count: use DefaultSampler')
-    try:
-        batches = len(loader)
-    except TypeError:
-        raise ValueError(f'{type(loader.dataset).__name__} has no length: give the training data a __len__') from None
-    if not batches:
-        raise ValueError('the training data gives no batch: it is smaller than one batch and drop_last is set')
-
-
-def _batch_size(data: dict | Sequence) -> int:
-    return len(data['inputs'] if isinstance(data, dict) else data[0])
-
-
-def _digest(config: object) -> str:
-    """Digest part of a config; the order of keys does not count, a dumped config has them sorted."""
-    return hashlib.sha256(json.dumps(config, sort_keys=True, default=repr).encode()).hexdigest()[:16]
-
-
-def _digest_tensors(network: nn.Module) -> str:
-    digest = hashlib.sha256()
-    for name, value in network.state_dict().items():
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:16]

@@ -42,10 +42,13 @@ def train(scheduler=None, **length):
 
 
 def test_lengths_default_to_the_stage(tmp_path):
-    """Cosine over its stage's epochs or iterations; every stage starts anew; three iterations an epoch."""
+    """Cosine over its stage's iterations, by epoch only if told so; every stage starts anew; an epoch is three of them."""
     cosine = dict(type='CosineAnnealingLR')
-    by_epoch, by_iter, _ = rates(tmp_path, [train(cosine, epochs=2), train(cosine, iters=4), train(iters=2)])
+    slow = cosine | dict(by_epoch=True)
+    stages = [train(slow, epochs=2), train(cosine, epochs=2), train(cosine, iters=4), train(iters=2)]
+    by_epoch, smooth, by_iter, _ = rates(tmp_path, stages)
     assert by_epoch == [0.8] * 3 + [0.4] * 3
+    assert smooth == pytest.approx([0.8, 0.746410, 0.6, 0.4, 0.2, 0.053590], abs=1e-6)
     assert by_iter == pytest.approx([0.8, 0.682843, 0.4, 0.117157], abs=1e-6)
 
 

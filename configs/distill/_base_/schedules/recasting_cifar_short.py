@@ -1,5 +1,5 @@
-# For the closed-form start on two cores: 60 iterations per block and three epochs of fine-tuning, batch 128. Lengths are in
-# iterations, so that the cosine falls at every one of them.
+# For the closed-form start on two cores, batch 128: 60 iterations per block and three epochs of fine-tuning, given in
+# iterations.
 optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='Adam', lr=1e-3))
 param_scheduler = dict(type='CosineAnnealingLR')
 train_cfg = dict(

@@ -1,4 +1,4 @@
-"""Try an optimiser and its schedulers out on a parameter of no account, so that mistakes show before training."""
+"""Optimisers and schedulers of a stage: fitted to its length, and tried out so that mistakes show before training."""
 
 import copy
 import math
@@ -9,8 +9,10 @@ import torch
 from torch import nn
 
 from mmrecast.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIMIZERS, PARAM_SCHEDULERS, unknown_type
+from mmrecast.stages import Stage
 from mmrecast.utils.mistakes import explain, explained
 
+LENGTH_KEYS = dict(CosineAnnealing='T_max', OneCycle='total_steps')  # other schedulers go by their end
 NUMBERS = ('lr', 'momentum', 'weight_decay', 'eps', 'dampening')
 
 
@@ -82,3 +84,21 @@ def _checked(optim_wrapper: dict) -> dict:
         if isinstance(value, bool) or not isinstance(value, Real | torch.Tensor) or not math.isfinite(value):
             raise ValueError(f'{key} must be a number, got {value!r}')
     return copy.deepcopy(dict(optim_wrapper))
+
+
+def fit_scheduler(stage: Stage, scheduler: dict, batches: int) -> dict:
+    """Give a scheduler the stage's length where it names none.
+
+    A cosine or one-cycle without a length of its own falls at every iteration; the others count as their stage does.
+    """
+    scheduler = copy.deepcopy(dict(scheduler))
+    key = next((k for name, k in LENGTH_KEYS.items() if str(scheduler.get('type', '')).startswith(name)), None)
+    smooth = key is not None and not {key, 'begin', 'end'} & set(scheduler)
+    in_epochs = 'convert_to_iter_based' in scheduler or (stage.epochs is not None and not smooth)
+    by_epoch = scheduler.setdefault('by_epoch', in_epochs)
+    iters = stage.total_iters(batches)
+    length = iters if not by_epoch else (stage.epochs or -(-iters // batches))
+    end = scheduler.setdefault('end', max(length, 1))  # a stage of length 0 has a scheduler, too
+    if key is not None:
+        scheduler.setdefault(key, max(end - scheduler.get('begin', 0), 1))
+    return scheduler

@@ -42,7 +42,7 @@ def train(scheduler=None, **length):
 
 
 def test_lengths_default_to_the_stage(tmp_path):
-    """Cosine over its stage's iterations, by epoch only if told so; every stage starts anew; an epoch is three of them."""
+    """A cosine falls over the iterations of its stage, by epoch only if told so; an epoch is three iterations here."""
     cosine = dict(type='CosineAnnealingLR')
     slow = cosine | dict(by_epoch=True)
     stages = [train(slow, epochs=2), train(cosine, epochs=2), train(cosine, iters=4), train(iters=2)]

@@ -133,7 +133,8 @@ def train(name: str, cfg: Config, out: Path, teacher: Path | None = None) -> dic
         ValueError: The folder holds something else.
     """
     folder, kept = out / name, None
-    settings = cfg.pretty_text + f"\nmmrecast = '{__version__}'\n"
+    # Not cfg.pretty_text: how that is laid out depends on the formatter's state, and a change would start anew.
+    settings = json.dumps(cfg.to_dict(), indent=1, sort_keys=True, default=str) + f"\nmmrecast = '{__version__}'\n"
     if teacher is not None:
         cfg.model.teacher_ckpt = str(teacher)
         settings += f"teacher = '{hashlib.sha256(teacher.read_bytes()).hexdigest()}'\n"

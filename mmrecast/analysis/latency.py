@@ -15,7 +15,7 @@ try:
 except ImportError:  # not on Windows
     resource = None
 
-TRIES = 5  # passes until one is not interrupted
+PATIENCE = 0.1  # seconds in which an interrupted pass is repeated; what is long itself is interrupted every time
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def compare_latency(
     """Time the networks in turns, so that what slows the machine for a while slows all of them.
 
     A round runs every network once; each round begins with another one. A pass that another process interrupted
-    is repeated, up to five times. The networks are left as they were:
+    is repeated, for at most a tenth of a second. The networks are left as they were:
     one that lives on another device is copied.
 
     Args:
@@ -123,17 +123,17 @@ def _undisturbed_ms(network: nn.Module, images: torch.Tensor, wait: Callable[[],
 
     Longer passes are interrupted more often: on a busy machine they would seem slower than they are, and by more.
     """
-    shortest = float('inf')
-    for _ in range(TRIES):
+    shortest, begin = float('inf'), time.perf_counter()
+    while True:
         before = _interruptions()
         wait()
         start = time.perf_counter()
         network(images)
         wait()
-        shortest = min(shortest, (time.perf_counter() - start) * 1000)
-        if _interruptions() == before:
-            break
-    return shortest
+        now = time.perf_counter()
+        shortest = min(shortest, (now - start) * 1000)
+        if _interruptions() == before or now - begin >= PATIENCE:
+            return shortest
 
 
 def _interruptions() -> int:

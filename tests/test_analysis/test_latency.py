@@ -65,13 +65,13 @@ def test_warmup_is_not_measured(monkeypatch):
 def test_interrupted_passes_are_repeated(monkeypatch, interruptions):
     clock, calls = Clock(), []
     monkeypatch.setattr(latency, 'time', clock)
-    net = Costs(clock, [7.0, 8.0, 0.1, 0.2, 0.5, 0.4, 0.6, 0.7, 0.3], calls)
+    net = Costs(clock, [0.07, 0.02, 0.01, 0.02, 0.04, 0.03, 0.06, 0.9], calls)
     interruptions += [0, 2, 2, 3, 3, 3]  # the first two passes of the first round
     interruptions += [3, 3]
-    interruptions += [3, 4, 4, 5, 5, 6, 6, 7, 7, 8]  # all five of the third: the shortest counts
+    interruptions += [3, 4, 4, 5, 5, 6]  # all of the third, until a tenth of a second has passed: the shortest counts
     got = compare_latency(dict(net=net), (1, 2, 2), repeats=3, warmup=0)['net']
-    assert len(calls) == 9
-    assert got.median_ms == pytest.approx(200)  # of 100, 200 and 300
+    assert len(calls) == 7
+    assert got.median_ms == pytest.approx(20)  # of 10, 20 and 30
 
 
 def test_threads_are_restored():

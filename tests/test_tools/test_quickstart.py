@@ -65,7 +65,7 @@ def test_interrupted_and_called_again(quickstart, tmp_path, capsys, monkeypatch)
     monkeypatch.setattr(quickstart.Progress, 'before_train', stop)
     with pytest.raises(SystemExit, match='130'):
         run('--seed', '1')
-    assert 'was made with other settings (randomness = dict(seed=1)), starting anew' in capsys.readouterr().out
+    assert 'was made with other settings ("seed": 1), starting anew' in capsys.readouterr().out
 
 
 def test_equal_budgets_of_the_configs(quickstart):

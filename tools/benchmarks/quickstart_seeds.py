@@ -25,6 +25,7 @@ SCRATCH = dict(
     kd_mse='configs/distill/kd_mse/kd_mse_resnet56_convnet_digits.py',
     backprop='configs/distill/backprop/backprop_resnet56_convnet_digits.py',
 )
+RATES = dict(kd_mse=[0.001, 0.002, 0.005, 0.01], backprop=[0.01, 0.02, 0.05])
 
 
 def call(*arguments: str) -> None:
@@ -58,9 +59,9 @@ def stat(values: list[float]) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2, 3, 4])
-    parser.add_argument(
-        '--rates', type=float, nargs='*', default=[0.002, 0.005, 0.01, 0.02, 0.05], help='for KD and back propagation'
-    )
+    for method, rates in RATES.items():
+        help = f'learning rates of {method} besides that of its config (%(default)s)'
+        parser.add_argument(f'--{method}-rates', type=float, nargs='*', default=rates, help=help)
     parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/quickstart_seeds'))
     parser.add_argument('--out', type=Path, help='JSON file for the result')
     args = parser.parse_args()
@@ -72,7 +73,7 @@ def main() -> None:
         runs = [json.loads((folder / 'comparison.json').read_text()) for folder in folders]
         rates: dict[str, dict] = {name: {} for name in SCRATCH}
         for method in SCRATCH:
-            for rate in sorted({*args.rates, own[method]}):
+            for rate in sorted({*getattr(args, f'{method}_rates'), own[method]}):
                 top1 = [
                     run['students'][method]['top1'] if rate == own[method] else at_rate(method, rate, seed, folder)
                     for seed, folder, run in zip(args.seeds, folders, runs, strict=True)

@@ -9,9 +9,6 @@ CONFIG is a training config, the name of one of mmpretrain's models, or torchvis
 
 import argparse
 import copy
-from pathlib import Path
-
-from mmengine.config import Config, DictAction
 
 import mmrecast  # noqa: F401  (mends come first)
 from mmrecast.analysis.numbers import NOTHING, shape_text
@@ -21,7 +18,8 @@ from mmrecast.models import build_network, network_config, untrained
 from mmrecast.surgery.apply import check_plan
 from mmrecast.surgery.chain import Chain, find_chain
 from mmrecast.surgery.plan import make_plan, sources_of
-from mmrecast.utils.cli import told_in_one_line
+from mmrecast.utils.cli import KeyValues, told_in_one_line
+from mmrecast.utils.config_file import read_config
 from mmrecast.utils.setup_env import register_all_modules
 
 IMAGE = (3, 224, 224)
@@ -40,10 +38,7 @@ def read(config: str, options: dict | None) -> tuple[dict | str, list | None, tu
         library, _, name = config.partition(':')
         network = dict(type='TorchvisionClassifier', name=name) if library == 'torchvision' else config
         return network, None, IMAGE
-    if not Path(config).is_file():
-        raise FileNotFoundError(f'there is no config file {config}')
-    cfg = Config.fromfile(config)
-    cfg.merge_from_dict(options or {})
+    cfg = read_config(config, options)
     model = cfg.get('model') or {}
     student = model.get('student')
     student = student if isinstance(student, dict) else {}
@@ -86,7 +81,7 @@ def main() -> None:
     parser.add_argument(
         '--shape', nargs=3, type=int, metavar=('C', 'H', 'W'), help="input (the config's, else 3 224 224)"
     )
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='key=value, overriding the config')
+    parser.add_argument('--cfg-options', nargs='+', action=KeyValues, help='key=value, overriding the config')
     args = parser.parse_args()
     with told_in_one_line():
         network, recipe, shape = read(args.config, args.cfg_options)

@@ -2,20 +2,17 @@
 
 import argparse
 
-from mmengine.config import Config, DictAction
-
-from mmrecast.utils.cli import told_in_one_line
+from mmrecast.utils.cli import KeyValues, told_in_one_line
+from mmrecast.utils.config_file import read_config
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config file')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='key=value, overriding the config')
+    parser.add_argument('--cfg-options', nargs='+', action=KeyValues, help='key=value, overriding the config')
     args = parser.parse_args()
     with told_in_one_line():
-        cfg = Config.fromfile(args.config)
-        cfg.merge_from_dict(args.cfg_options or {})
-    print(cfg.pretty_text)
+        print(read_config(args.config, args.cfg_options).pretty_text)
 
 
 if __name__ == '__main__':

@@ -1,7 +1,7 @@
 """Write student.pth from a checkpoint of a run: plan, constructor and weights, no teacher, no optimiser."""
 
 import argparse
-from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from mmrecast.apis import load_student, save_student
 from mmrecast.apis.train import build_runner, prepare
@@ -16,9 +16,9 @@ def main() -> None:
     parser.add_argument('out', nargs='?', default='student.pth', help='the file to write')
     parser.add_argument('--cfg-options', nargs='+', action=KeyValues, help='key=value, overriding the config')
     args = parser.parse_args()
-    with told_in_one_line():
+    with told_in_one_line(), TemporaryDirectory() as logs:
         cfg = read_config(args.config, args.cfg_options)
-        runner = build_runner(prepare(cfg, work_dir=str(Path(args.out).resolve().parent / 'export_log')))
+        runner = build_runner(prepare(cfg, work_dir=logs))
         content = runner.load_checkpoint(args.checkpoint)
         model = runner.bare_model
         save_student(args.out, model.student, model.origin_so_far(), dict(checkpoint=args.checkpoint))

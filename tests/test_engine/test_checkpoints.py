@@ -108,7 +108,7 @@ def test_content(tmp_path):
     """Plain data and tensors only: weights, optimiser, schedulers, position, random states; no teacher."""
     with pytest.raises(Killed):
         run(config(recasting(), STAGES), tmp_path, dict(kind='epoch', n=3))
-    content = torch.load((tmp_path / 'last_checkpoint').read_text(), weights_only=False)
+    content = load_file((tmp_path / 'last_checkpoint').read_text())
     assert {'state_dict', 'optimizer', 'param_schedulers', 'staged', 'fingerprint', 'random', 'meta'} <= set(content)
     staged = content['staged']
     assert (staged['stage'], staged['started'], staged['iter'], staged['stage_iter']) == (1, True, 9, 3)

@@ -12,5 +12,5 @@ model = dict(
     student=dict(type='RecastStudent', source=_base_.teacher, recipe=recipe, input_shape=(1, 8, 8)),
     links=[dict(student='logits', teacher='logits', loss=dict(type='MSELoss'))],
 )
-optim_wrapper = dict(optimizer=dict(lr=0.005))
+optim_wrapper = dict(optimizer=dict(lr=0.002))
 custom_hooks = [dict(type='ResultHook', method='kd_mse')]

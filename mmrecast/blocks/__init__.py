@@ -4,6 +4,17 @@ from mmrecast.blocks.base import SourceInfo, TargetBlock
 from mmrecast.blocks.basic_block import BasicBlock
 from mmrecast.blocks.bottleneck import Bottleneck
 from mmrecast.blocks.conv_block import ConvBlock
+from mmrecast.blocks.dense_block import DenseBlock
 from mmrecast.blocks.depthwise_separable import DepthwiseSeparable
+from mmrecast.blocks.preact_basic_block import PreActBasicBlock
 
-__all__ = ['BasicBlock', 'Bottleneck', 'ConvBlock', 'DepthwiseSeparable', 'SourceInfo', 'TargetBlock']
+__all__ = [
+    'BasicBlock',
+    'Bottleneck',
+    'ConvBlock',
+    'DenseBlock',
+    'DepthwiseSeparable',
+    'PreActBasicBlock',
+    'SourceInfo',
+    'TargetBlock',
+]

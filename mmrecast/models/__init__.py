@@ -1,15 +1,21 @@
 """Networks to recast: by name, by config, and with their weights."""
 
 from mmrecast.models.build import build_network, network_config
+from mmrecast.models.cifar_densenet import CifarDenseNet
 from mmrecast.models.cifar_resnet import CifarResNet
+from mmrecast.models.cifar_vgg import CifarVGG
 from mmrecast.models.constructor import check_constructor, untrained
 from mmrecast.models.convert import convert_cifar_resnet, revert_cifar_resnet
 from mmrecast.models.load import load_weights
 from mmrecast.models.torchvision_classifier import TorchvisionClassifier
+from mmrecast.models.wide_resnet import WideResNet
 
 __all__ = [
+    'CifarDenseNet',
     'CifarResNet',
+    'CifarVGG',
     'TorchvisionClassifier',
+    'WideResNet',
     'build_network',
     'check_constructor',
     'convert_cifar_resnet',

@@ -17,6 +17,7 @@ from mmrecast.surgery.apply import apply_step, check_plan
 from mmrecast.surgery.chain import find_chain, match
 from mmrecast.surgery.closed_form import pre_relu_output, solve_block
 from mmrecast.surgery.plan import Plan, PlanEntry, make_plan, sources_of
+from mmrecast.surgery.spans import block_at
 from mmrecast.surgery.student_file import Origin
 from mmrecast.utils.modules import get_module, untouched, xavier_init
 from mmrecast.utils.names import nearest
@@ -237,7 +238,7 @@ class Recasting(Distiller):
         return next(i for i in self.plan.steps if self.plan.entries[i].path == stage.block)
 
     def _tap(self, step: int) -> str | None:
-        return self.plan.entries[step].path if self.compare == 'target' else self.plan.tap(step)
+        return self.plan.entries[step].output if self.compare == 'target' else self.plan.tap(step)
 
     def _cut(self, step: int) -> str | None:
         """Return the first block that trains, None where the stem trains, too."""
@@ -249,14 +250,15 @@ class Recasting(Distiller):
 
     def _following(self, step: int) -> list[str]:
         """Return what reads the target's output: block k+1, or the head's modules with parameters behind the last."""
-        if self.plan.tap(step) is not None:
-            return [self.plan.tap(step)]
+        if self.plan.follower(step) is not None:
+            return list(self.plan.follower(step).modules)
         glue = self.plan.entries[step].glue
         return [path for path in glue if any(True for _ in get_module(self.student, path).parameters())]
 
     def _solve(self, step: int, batches: Iterable[dict]) -> None:
-        path = self.plan.entries[step].path
-        target = get_module(self.student, path)
+        entry = self.plan.entries[step]
+        path, target = entry.path, get_module(self.student, entry.path)
+        source = block_at(self.teacher, path, entry.span)
 
         def pairs() -> Iterator[tuple[Tensor, Tensor]]:
             for batch in batches:
@@ -265,7 +267,7 @@ class Recasting(Distiller):
                     x = t_input
                     if self.block_input == 'student':
                         x = run_to(self.student, path, batch['inputs'], read=path)[1]
-                    y = pre_relu_output(get_module(self.teacher, path), t_input)
+                    y = pre_relu_output(source, t_input)
                 yield x, y
 
         solve_block(*target.solvable(), pairs(), self.ridge)

@@ -18,6 +18,8 @@ class SourceInfo:
         out_channels (int): Channels of its output.
         stride (int): Input height over output height.
         mid_channels (int | None): Width of a bottleneck's 3x3 or of a basic block's inner convolution.
+        kernel_size (int | None): Of a source that is one convolution with a square kernel.
+        padding (int | None): Likewise.
     """
 
     kind: str
@@ -25,6 +27,8 @@ class SourceInfo:
     out_channels: int
     stride: int
     mid_channels: int | None = None
+    kernel_size: int | None = None
+    padding: int | None = None
 
 
 class TargetBlock(nn.Module):
@@ -52,6 +56,11 @@ class TargetBlock(nn.Module):
     def preferred_width(cls, source: SourceInfo) -> int:
         """Return the output channels the block takes in place of ``source`` when the recipe names none."""
         return source.out_channels
+
+    @classmethod
+    def arguments(cls, source: SourceInfo) -> dict:
+        """Return arguments of the block that ``source`` decides where the recipe names none of them."""
+        return {}
 
     def solvable(self) -> tuple[nn.Conv2d, nn.BatchNorm2d] | None:
         """Return ``(conv, norm)`` where the block is exactly ``ReLU(norm(conv(x)))``, else None."""

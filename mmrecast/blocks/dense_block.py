@@ -28,7 +28,7 @@ class DenseLayer(nn.Module):
 
 @BLOCKS.register_module()
 class DenseBlock(TargetBlock):
-    """Layers that each read the input and the outputs of all earlier ones (Huang et al. 2017); the output is all of them.
+    """Layers that each read the input and all earlier layers' outputs (Huang et al. 2017); its output is all of them.
 
     In place of another dense block it has the layers that ``growth_rate`` leaves room for, so that fewer and wider
     layers keep the block's width.
@@ -48,7 +48,8 @@ class DenseBlock(TargetBlock):
         self, in_channels: int, out_channels: int, stride: int = 1, growth_rate: int = 12, bottleneck: int = 4
     ) -> None:
         super().__init__()
-        check_positive(self, in_channels=in_channels, out_channels=out_channels, growth_rate=growth_rate)
+        sizes = dict(in_channels=in_channels, out_channels=out_channels, stride=stride, growth_rate=growth_rate)
+        check_positive(self, **sizes)
         if stride != 1:
             raise ValueError(f'DenseBlock: its input is part of its output, so the stride must be 1, got {stride!r}')
         if isinstance(bottleneck, bool) or not isinstance(bottleneck, int) or bottleneck < 0:

@@ -10,7 +10,7 @@ __all__ = ['PreActBasicBlock']
 
 @BLOCKS.register_module()
 class PreActBasicBlock(TargetBlock):
-    """BN, ReLU and a 3x3 convolution, twice, and a shortcut (Zagoruyko and Komodakis 2016); its output is the plain sum.
+    """Twice BN, ReLU and a 3x3 convolution, and a shortcut (Zagoruyko and Komodakis 2016); the output is the plain sum.
 
     Where channels or size change, the shortcut is a 1x1 convolution of the activated input.
 

@@ -30,26 +30,33 @@ def apply_step(network: nn.Module, plan: Plan, step: int) -> list[str]:
     except (TypeError, ValueError) as error:
         raise ValueError(f'the target of block {entry.path!r} cannot be built: {explain(error)}') from error
     target.to(device_of(network)).train(get_module(network, entry.path).training)
-    set_module(network, entry.path, target)
+    _set_block(network, entry, target)
     new = [entry.path]
     if entry.out_channels == entry.out_shape[0]:
         return new
     changed, taken_up = _fit_glue(network, entry)
     new += changed
-    path = plan.tap(step)
-    if path is None and not taken_up:
+    follower = plan.follower(step)
+    if follower is None and not taken_up:
         raise ValueError(
             f'the width of {entry.path!r} would change from {entry.out_shape[0]} to {entry.out_channels}, but nothing '
             'behind it can take that up: keep the width (out_channels)'
         )
-    if path is not None and not taken_up:
+    if follower is not None and not taken_up:
         try:
-            block = rebuild(get_module(network, path), entry.out_channels)
+            block = rebuild(get_module(network, follower.path), entry.out_channels)
         except ValueError as error:
-            raise ValueError(f'block {path!r} behind {entry.path!r}: {error}') from error
-        set_module(network, path, block)
-        new.append(path)
+            raise ValueError(f'block {follower.path!r} behind {entry.path!r}: {error}') from error
+        set_module(network, follower.path, block)
+        new += follower.modules
     return new
+
+
+def _set_block(network: nn.Module, entry: PlanEntry, target: nn.Module) -> None:
+    """Put ``target`` in the place of a block, and nothing in those of the rest of its span."""
+    for path in entry.span:
+        set_module(network, path, nn.Identity())
+    set_module(network, entry.path, target)
 
 
 def replay(network: nn.Module, plan: Plan) -> nn.Module:
@@ -58,7 +65,7 @@ def replay(network: nn.Module, plan: Plan) -> nn.Module:
     Raises:
         ValueError: The plan does not fit the network.
     """
-    for path in [path for entry in plan.entries for path in (entry.path, *entry.glue)]:
+    for path in [path for entry in plan.entries for path in (*entry.modules, *entry.glue)]:
         try:
             get_module(network, path)
         except KeyError as error:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from mmrecast.blocks.base import SourceInfo
 from mmrecast.surgery.describe import describe
+from mmrecast.surgery.spans import find_spans, flat_convolutions, siblings
 from mmrecast.utils.modules import device_of, hooked, untouched
 from mmrecast.utils.names import nearest
 
@@ -32,6 +33,7 @@ class ChainBlock:
         in_shape, out_shape (tuple[int]): Without the batch: (C, H, W).
         glue (tuple[str]): The modules between it and the next block (the head, for the last one), in calling order.
         why (str): Why it cannot be a source. Defaults to ''.
+        span (tuple[str]): In a flat network, the modules behind the convolution that belong to it. Defaults to none.
     """
 
     path: str
@@ -41,6 +43,12 @@ class ChainBlock:
     out_shape: Shape
     glue: tuple[str, ...]
     why: str = ''
+    span: tuple[str, ...] = ()
+
+    @property
+    def output(self) -> str:
+        """str: Path of the module whose output is the block's."""
+        return self.span[-1] if self.span else self.path
 
 
 @dataclass(frozen=True)
@@ -104,8 +112,8 @@ def match(pattern: str, paths: list[str]) -> list[str]:
 def find_chain(network: nn.Module, input_shape: Shape, sources: tuple[str, ...] = ()) -> Chain:
     """Find the chain of ``network``.
 
-    Blocks are the outermost modules of a class that has a describer, and whatever ``sources`` names (patterns), with
-    the other modules of the same classes.
+    Blocks are the outermost modules of a class that has a describer, the spans of flat parts (see ``surgery.spans``) as
+    far as they form a chain, and whatever ``sources`` names (patterns), with the other modules of the same classes.
 
     Args:
         network (nn.Module): Images (N, C, H, W) → logits (N, classes).
@@ -127,11 +135,15 @@ def find_chain(network: nn.Module, input_shape: Shape, sources: tuple[str, ...] 
     )
     candidates = list(named)
     for path, module in modules.items():
-        known = describe(module) is not None or isinstance(module, classes)
-        related = any(path == c or path.startswith(c + '.') or c.startswith(path + '.') for c in candidates)
-        if known and not related:
+        known = describe(module) is not None and not isinstance(module, nn.Conv2d) or isinstance(module, classes)
+        if known and not _related(path, candidates):
             candidates.append(path)
-    record = _dry_run(network, modules, candidates, input_shape)
+    candidates += [path for path in siblings(network, named) if not _related(path, candidates)]
+    assumed = [path for convs in flat_convolutions(network).values() for path in convs]
+    assumed = [path for path in assumed if not _related(path, candidates)]
+    record = _dry_run(network, modules, candidates + assumed, input_shape)
+    if set(assumed) & {*record.breaks, *record.left_out}:  # not flat after all
+        record = _dry_run(network, modules, candidates, input_shape)
     for path in named:
         if path in record.left_out:
             raise ValueError(f'block {path!r} ({type(modules[path]).__name__}) {record.left_out[path]}')
@@ -147,6 +159,10 @@ def find_chain(network: nn.Module, input_shape: Shape, sources: tuple[str, ...] 
     return chain
 
 
+def _related(path: str, candidates: list[str]) -> bool:
+    return any(path == c or path.startswith(c + '.') or c.startswith(path + '.') for c in candidates)
+
+
 @dataclass
 class _Record:
     order: list[str] = field(default_factory=list)
@@ -154,13 +170,16 @@ class _Record:
     gaps: list[list[str]] = field(default_factory=lambda: [[]])
     breaks: dict[str, str] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
+    spans: dict[str, tuple[str, ...]] = field(default_factory=dict)
     num_classes: int = 0
 
 
 def _dry_run(network: nn.Module, modules: dict[str, nn.Module], candidates: list[str], input_shape: Shape) -> _Record:
     counts = _count_calls(network, {path: modules[path] for path in candidates}, input_shape)
     left_out = {path: why for path, why in counts.items() if why}
-    record, image = _Record(left_out=left_out), _sample(network, input_shape).requires_grad_()
+    convolutions = [path for path in candidates if isinstance(modules[path], nn.Conv2d) and path not in left_out]
+    record = _Record(left_out=left_out, spans=find_spans(network, convolutions, _sample(network, input_shape)))
+    image = _sample(network, input_shape).requires_grad_()
     cuts: dict[str, Tensor] = {'the image': image}  # output of each finished block, cut off from what made it
 
     def check_feed(name: str, value: Tensor) -> None:
@@ -199,9 +218,10 @@ def _dry_run(network: nn.Module, modules: dict[str, nn.Module], candidates: list
     for path in candidates:
         if path in left_out:
             continue
-        inner.update(id(m) for m in modules[path].modules())
+        span = (path, *record.spans.get(path, ()))
+        inner.update(id(m) for part in span for m in modules[part].modules())
         handles += [modules[path].register_forward_pre_hook(enter(path))]
-        handles += [modules[path].register_forward_hook(leave(path))]
+        handles += [modules[span[-1]].register_forward_hook(leave(path))]
     for path, module in modules.items():
         if id(module) not in inner and not list(module.children()):
             handles.append(module.register_forward_pre_hook(lambda m, a, path=path: record.gaps[-1].append(path)))
@@ -263,9 +283,11 @@ def _to_chain(record: _Record, modules: dict[str, nn.Module], input_shape: Shape
             why = f'no stride turns its input {in_shape} into its output {out_shape}'
         else:
             kind, mid = (description.kind, description.mid_channels) if description else ('module', None)
-            source = SourceInfo(kind, in_shape[0], out_shape[0], stride, mid)
+            kernel = (description.kernel_size, description.padding) if description else (None, None)
+            source = SourceInfo(kind, in_shape[0], out_shape[0], stride, mid, *kernel)
         glue = tuple(record.gaps[i + 1])
-        blocks.append(ChainBlock(path, type(modules[path]).__name__, source, in_shape, out_shape, glue, why))
+        kind, span = type(modules[path]).__name__, record.spans.get(path, ())
+        blocks.append(ChainBlock(path, kind, source, in_shape, out_shape, glue, why, span))
     return Chain(
         tuple(blocks),
         tuple(record.gaps[0]),

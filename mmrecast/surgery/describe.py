@@ -27,6 +27,8 @@ class Description:
         reads_input (tuple[str]): Attributes of the convolutions that read the block's input.
         shortcut (str, optional): Attribute of the shortcut's projection; ``None`` or ``nn.Identity`` stands there where
             the shortcut is the identity. Defaults to no shortcut.
+        kernel_size (int, optional): Kernel of a block that is one convolution. Defaults to None.
+        padding (int, optional): Its padding. Defaults to None.
         rebuild (Callable, optional): ``(block, in_channels) -> block`` where changing the convolutions named above is
             not enough. Defaults to None.
     """
@@ -36,6 +38,8 @@ class Description:
     mid_channels: int | None = None
     reads_input: tuple[str, ...] = ()
     shortcut: str | None = None
+    kernel_size: int | None = None
+    padding: int | None = None
     rebuild: Callable[[nn.Module, int], nn.Module] | None = None
 
 
@@ -54,7 +58,7 @@ def describes(*class_names: str) -> Callable:
 
 
 def describe(module: nn.Module) -> Description | None:
-    """Return what is known of ``module``'s class, or None."""
+    """Return what is known of ``module``, or None, which a describer may return, too."""
     for cls in type(module).__mro__:
         describer = _DESCRIBERS.get(f'{cls.__module__}.{cls.__qualname__}')
         if describer is not None:
@@ -150,6 +154,7 @@ def _rebuild_shortcut(block: nn.Module, description: Description, in_channels: i
 @describes(
     'torchvision.models.resnet.BasicBlock',
     'mmpretrain.models.backbones.resnet.BasicBlock',
+    'timm.models.resnet.BasicBlock',
 )
 def _residual_basic(block: nn.Module) -> Description:
     return Description(
@@ -164,6 +169,7 @@ def _residual_basic(block: nn.Module) -> Description:
 @describes(
     'torchvision.models.resnet.Bottleneck',
     'mmpretrain.models.backbones.resnet.Bottleneck',
+    'timm.models.resnet.Bottleneck',
 )
 def _residual_bottleneck(block: nn.Module) -> Description:
     stride = block.conv1.stride[0] * block.conv2.stride[0]
@@ -182,7 +188,58 @@ def _bottleneck(block: nn.Module) -> Description:
 
 @describes('mmrecast.blocks.conv_block.ConvBlock')
 def _conv_block(block: nn.Module) -> Description:
-    return Description('conv', block.conv.stride[0], None, ('conv',))
+    return Description('conv', block.conv.stride[0], None, ('conv',), None, *_square(block.conv))
+
+
+@describes('mmcv.cnn.bricks.conv_module.ConvModule')
+def _conv_module(block: nn.Module) -> Description:
+    if block.order != ('conv', 'norm', 'act') or not isinstance(block.conv, nn.Conv2d):
+        return None
+    return Description('conv', block.conv.stride[0], None, ('conv',), None, *_square(block.conv))
+
+
+@describes('torch.nn.modules.conv.Conv2d')
+def _convolution(conv: nn.Conv2d) -> Description:
+    return Description('conv', conv.stride[0], None, (), None, *_square(conv), rebuild=refit)
+
+
+def _square(conv: nn.Conv2d) -> tuple[int | None, int | None]:
+    """Return kernel size and padding of a plain square convolution, else (None, None)."""
+    kernel, padding = conv.kernel_size, conv.padding
+    plain = kernel[0] == kernel[1] and not isinstance(padding, str) and conv.padding_mode == 'zeros'
+    if not plain or padding[0] != padding[1] or set(conv.dilation) != {1} or conv.stride[0] != conv.stride[1]:
+        return None, None
+    return kernel[0], padding[0]
+
+
+@describes('mmrecast.blocks.preact_basic_block.PreActBasicBlock')
+def _preact_basic_block(block: nn.Module) -> Description:
+    def resized(old: nn.Module, in_channels: int) -> nn.Module:
+        new, conv = copy.deepcopy(old), old.conv1
+        new.bn1, new.conv1 = refit(old.bn1, in_channels), refit(conv, in_channels)
+        changes = in_channels != old.conv2.out_channels or conv.stride != (1, 1)
+        shortcut = nn.Conv2d(in_channels, old.conv2.out_channels, 1, conv.stride, bias=False)
+        shortcut = shortcut.to(conv.weight.device, conv.weight.dtype)
+        new.shortcut = (shortcut if changes else nn.Identity()).train(old.training)
+        return new
+
+    return Description('basic', block.conv1.stride[0], block.conv1.out_channels, rebuild=resized)
+
+
+@describes(
+    'mmrecast.blocks.dense_block.DenseBlock',
+    'torchvision.models.densenet._DenseBlock',
+    'mmpretrain.models.backbones.densenet.DenseBlock',
+    'timm.models.densenet.DenseBlock',
+)
+def _dense_block(block: nn.Module) -> Description:
+    def refused(old: nn.Module, in_channels: int) -> nn.Module:
+        raise ValueError(
+            f'a dense block hands its input on, so that it cannot be rebuilt for {in_channels} input channels with its '
+            'output kept: keep the width before it, or recast it, too'
+        )
+
+    return Description('dense', rebuild=refused)
 
 
 @describes('mmrecast.blocks.depthwise_separable.DepthwiseSeparable')

@@ -18,6 +18,7 @@ from mmrecast.surgery.chain import Chain, ChainBlock, Shape, find_chain, match
 from mmrecast.utils.names import nearest
 
 ACTIONS = ('recast', 'rebuild', 'keep')
+_TUPLES = ('in_shape', 'out_shape', 'glue', 'span')
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class PlanEntry:
         in_channels, out_channels (int): Widths in the student.
         target (dict, optional): Complete config of the target block, for ``BLOCKS``.
         glue (tuple[str]): Modules between this block and the next one (the head, behind the last).
+        span (tuple[str]): In a flat network, the modules behind the convolution that belong to the block.
 
     Raises:
         ValueError: The values contradict one another.
@@ -46,6 +48,17 @@ class PlanEntry:
     out_channels: int
     target: dict | None = None
     glue: tuple[str, ...] = ()
+    span: tuple[str, ...] = ()
+
+    @property
+    def output(self) -> str:
+        """str: Path of the module whose output is the block's, in the teacher and in the student."""
+        return self.span[-1] if self.span else self.path
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """tuple[str]: Paths of all that the block is made of."""
+        return (self.path, *self.span)
 
     def __post_init__(self) -> None:
         if self.action not in ACTIONS:
@@ -75,8 +88,13 @@ class Plan:
         return [i for i, entry in enumerate(self.entries) if entry.action == 'recast']
 
     def tap(self, step: int) -> str | None:
-        """Return the path of the block behind entry ``step``, None where that is the head (compare the logits)."""
-        return self.entries[step + 1].path if step + 1 < len(self.entries) else None
+        """Return the path whose output is that of the block behind entry ``step``, None where that is the head."""
+        follower = self.follower(step)
+        return None if follower is None else follower.output
+
+    def follower(self, step: int) -> PlanEntry | None:
+        """Return the entry of the block behind entry ``step``, None where that is the head."""
+        return self.entries[step + 1] if step + 1 < len(self.entries) else None
 
     def after(self, steps: int) -> 'Plan':
         """Return the plan of the student as it is when only the first ``steps`` blocks are recast."""
@@ -95,10 +113,7 @@ class Plan:
         """Return the plan as dicts, lists and numbers."""
         return dict(
             input_shape=list(self.input_shape),
-            entries=[
-                asdict(entry) | {k: list(getattr(entry, k)) for k in ('in_shape', 'out_shape', 'glue')}
-                for entry in self.entries
-            ],
+            entries=[asdict(entry) | {k: list(getattr(entry, k)) for k in _TUPLES} for entry in self.entries],
         )
 
     @classmethod
@@ -112,10 +127,11 @@ class Plan:
         try:
             entries = []
             for entry in plan['entries']:
+                entry = dict(span=[]) | entry  # files of before flat networks have none
                 if set(entry) != names:
                     raise ValueError(f'its entries hold {", ".join(sorted(set(entry) ^ names))} too much or too little')
                 values = dict(entry, source=SourceInfo(**entry['source']))
-                values |= {k: tuple(entry[k]) for k in ('in_shape', 'out_shape', 'glue')}
+                values |= {k: tuple(entry[k]) for k in _TUPLES}
                 entries.append(PlanEntry(**values))
             return cls(tuple(int(n) for n in plan['input_shape']), tuple(entries))
         except (KeyError, TypeError, AttributeError, ValueError) as error:
@@ -146,10 +162,16 @@ def make_plan(network: nn.Module, recipe: Sequence[dict], input_shape: Shape, ch
         in_channels = block.in_shape[0] if width is None else width
         entry = _plan_block(block, targets.get(block.path), in_channels)
         entries.append(entry)
-        width = None
-        if entry.out_channels != block.out_shape[0] and not _restores_width(network, block):
+        width, last = None, i + 1 == len(chain.blocks)
+        restored = _restoring(network, block)
+        if entry.out_channels != block.out_shape[0] and restored and block.source.kind == 'dense' and not last:
+            raise ValueError(
+                f'the width of {block.path!r} cannot change: the transition behind it ({restored!r}) is kept from the '
+                f'teacher and reads {block.out_shape[0]} channels; leave out_channels and width_ratio out'
+            )
+        if entry.out_channels != block.out_shape[0] and not restored:
             width = entry.out_channels
-            if i + 1 < len(chain.blocks) and chain.blocks[i + 1].in_shape[0] != block.out_shape[0]:
+            if not last and chain.blocks[i + 1].in_shape[0] != block.out_shape[0]:
                 raise ValueError(
                     f'the width of {block.path!r} cannot change: the glue behind it turns {block.out_shape} into '
                     f'{chain.blocks[i + 1].in_shape} without a convolution that could be refitted'
@@ -157,9 +179,9 @@ def make_plan(network: nn.Module, recipe: Sequence[dict], input_shape: Shape, ch
     return Plan(tuple(input_shape), tuple(entries))
 
 
-def _restores_width(network: nn.Module, block: ChainBlock) -> bool:
-    """Tell whether a convolution behind ``block`` takes up a changed width before the next block."""
-    return any(isinstance(network.get_submodule(path), nn.Conv2d) for path in block.glue)
+def _restoring(network: nn.Module, block: ChainBlock) -> str | None:
+    """Return the path of the convolution behind ``block`` that takes up a changed width before the next block."""
+    return next((path for path in block.glue if isinstance(network.get_submodule(path), nn.Conv2d)), None)
 
 
 def target_class(name: str) -> type:
@@ -256,6 +278,9 @@ def _plan_block(block: ChainBlock, target: dict | None, in_channels: int) -> Pla
             )
         out_channels = _width(block, target, cls)
         target |= dict(in_channels=in_channels, out_channels=out_channels)
+        inherited = getattr(cls, 'arguments', lambda source: {})(block.source)
+        if not set(inherited) & set(target):
+            target |= inherited
         if target.setdefault('stride', block.source.stride) != block.source.stride:
             raise ValueError(
                 f'block {block.path!r} maps {block.in_shape} to {block.out_shape}, so its target needs stride '
@@ -272,6 +297,7 @@ def _plan_block(block: ChainBlock, target: dict | None, in_channels: int) -> Pla
         out_channels,
         target,
         block.glue,
+        block.span,
     )
 
 

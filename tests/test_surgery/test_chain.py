@@ -97,7 +97,10 @@ def test_outermost_known_modules_are_blocks_unless_inner_ones_are_named():
     assert find_chain(net, (3, 32, 32), ('layer1',)).paths[:2] == ['layer1', 'layer2.0']
     net = nn.Sequential(ConvBlock(3, 4), ConvBlock(4, 4), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     inner = find_chain(net, (3, 8, 8), ('1.conv',))
-    assert inner.paths == ['0', '1.conv'] and inner.blocks[1].glue == ('1.bn', '1.relu', '2', '3')
+    assert inner.paths == ['0', '1.conv'] and (inner.blocks[1].span, inner.blocks[1].glue) == (
+        ('1.bn', '1.relu'),
+        ('2', '3'),
+    )
 
 
 def concatenating(net, x):
@@ -205,7 +208,7 @@ def test_a_block_that_changes_its_input_in_place_is_no_trouble():
 
 
 def test_a_block_without_a_stride_cannot_be_a_source():
-    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Sequential(nn.Conv2d(4, 4, 3)), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     block = find_chain(net, (3, 8, 8), ('1',)).blocks[0]
     assert block.source is None
     assert block.why == 'no stride turns its input (4, 8, 8) into its output (4, 6, 6)'

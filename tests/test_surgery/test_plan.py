@@ -212,7 +212,7 @@ def test_targets_say_what_they_replace(resnet20, monkeypatch):
 
 
 def test_a_source_without_a_stride_is_refused():
-    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Sequential(nn.Conv2d(4, 4, 3)), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     with pytest.raises(ValueError, match=r"block '1' cannot be recast: no stride turns its input \(4, 8, 8\) into its"):
         make_plan(net, [rule('1')], (3, 8, 8))
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from mmrecast.blocks.base import SourceInfo
 from mmrecast.surgery.describe import describe
-from mmrecast.surgery.spans import find_spans, flat_convolutions, siblings
+from mmrecast.surgery.spans import between_convolutions, find_spans, flat_convolutions, siblings
 from mmrecast.utils.modules import device_of, hooked, untouched
 from mmrecast.utils.names import nearest
 
@@ -125,7 +125,7 @@ def find_chain(network: nn.Module, input_shape: Shape, sources: tuple[str, ...] 
             give one map (N, C, H, W), or are not fed by the previous block alone.
     """
     modules = {path: module for path, module in network.named_modules() if path}
-    named = list(dict.fromkeys(path for pattern in sources for path in match(pattern, list(modules))))
+    named = list(dict.fromkeys(path for pattern in sources for path in _sources(pattern, modules)))
     for path in named:
         inside = next((other for other in named if path.startswith(other + '.')), None)
         if inside:
@@ -157,6 +157,19 @@ def find_chain(network: nn.Module, input_shape: Shape, sources: tuple[str, ...] 
                     'name a module that holds all ways from its input to its output'
                 )
     return chain
+
+
+def _sources(pattern: str, modules: dict[str, nn.Module]) -> list[str]:
+    """Return what ``pattern`` selects as blocks: in a flat network the convolutions, not what stands between them."""
+    found = match(pattern, list(modules))
+    blocks = [path for path in found if not between_convolutions(modules[path])]
+    if not blocks:
+        convolutions = [path for path, module in modules.items() if isinstance(module, nn.Conv2d)]
+        raise ValueError(
+            f'{pattern!r} selects no block but {type(modules[found[0]]).__name__}: a source is a convolution with what '
+            f'follows it, named by the convolution{nearest(pattern, convolutions)}'
+        )
+    return blocks
 
 
 def _related(path: str, candidates: list[str]) -> bool:

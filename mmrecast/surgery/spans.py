@@ -49,6 +49,12 @@ def flat_convolutions(network: nn.Module) -> dict[str, list[str]]:
     return found
 
 
+def between_convolutions(module: nn.Module) -> bool:
+    """Tell whether ``module`` is one of PyTorch's that is no block of its own: norm, activation, pooling, dropout."""
+    own = type(module).__module__.startswith('torch.nn.') and not list(module.children())
+    return own and not isinstance(module, nn.Conv2d)
+
+
 def siblings(network: nn.Module, named: Iterable[str]) -> list[str]:
     """Return the convolutions that stand in a flat part of ``network`` beside one of the ``named`` ones."""
     return [path for convs in flat_convolutions(network).values() if set(convs) & set(named) for path in convs]

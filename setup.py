@@ -1,4 +1,4 @@
-"""Install mmrecast: ``pip install -e .[tests,quickstart] -c constraints.txt``."""
+"""Install mmrecast: ``pip install -e .[tests,quickstart,timm] -c constraints.txt``."""
 
 import sysconfig
 from importlib.metadata import distributions
@@ -39,5 +39,6 @@ setup(
         'tests': ['pytest>=8', 'ruff>=0.9'],
         'export': ['onnx>=1.16', 'onnxruntime>=1.18', 'onnxscript>=0.2'],
         'quickstart': ['scikit-learn>=1.3', 'matplotlib>=3.7'],
+        'timm': ['timm>=1.0'],
     },
 )

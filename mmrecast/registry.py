@@ -63,7 +63,14 @@ def _child(root: str, locations: list[str] | None = None) -> Registry:
 
 MODELS = _child(
     'MODELS',
-    ['mmrecast.models', 'mmrecast.datasets', 'mmrecast.losses', 'mmrecast.connectors', 'mmrecast.algorithms'],
+    [
+        'mmrecast.models',
+        'mmrecast.datasets',
+        'mmrecast.losses',
+        'mmrecast.connectors',
+        'mmrecast.surgery.student_file',
+        'mmrecast.algorithms',
+    ],
 )
 DATASETS = _child('DATASETS', ['mmrecast.datasets'])
 DATA_SAMPLERS = _child('DATA_SAMPLERS')

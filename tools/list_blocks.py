@@ -1,6 +1,6 @@
 """Show the chain of a network: its blocks, what stands between them, and what a config's recipe makes of each.
 
-CONFIG is a training config, the name of one of mmpretrain's models, or torchvision:NAME. No weights are needed:
+CONFIG is a training config, a name of mmpretrain's, torchvision:NAME or timm:NAME. No weights are needed:
 
     python tools/list_blocks.py configs/distill/recasting/recasting_resnet56_convnet_cifar10.py
     python tools/list_blocks.py torchvision:resnet50
@@ -14,41 +14,13 @@ import mmrecast  # noqa: F401  (mends come first)
 from mmrecast.analysis.numbers import NOTHING, shape_text
 from mmrecast.analysis.plan_table import format_plan, plan_rows
 from mmrecast.analysis.tables import render_table
-from mmrecast.models import build_network, network_config, untrained
+from mmrecast.apis.networks import constructor_of, network_configs
+from mmrecast.models import build_network
 from mmrecast.surgery.apply import check_plan
 from mmrecast.surgery.chain import Chain, find_chain
 from mmrecast.surgery.plan import make_plan, sources_of
 from mmrecast.utils.cli import KeyValues, told_in_one_line
-from mmrecast.utils.config_file import read_config
 from mmrecast.utils.setup_env import register_all_modules
-
-IMAGE = (3, 224, 224)
-
-
-def read(config: str, options: dict | None) -> tuple[dict | str, list | None, tuple[int, ...]]:
-    """Return what the network is built from, the recipe if there is one, and the input shape.
-
-    Raises:
-        ValueError: The config has neither a model nor a teacher.
-        FileNotFoundError: There is no such config.
-    """
-    if not config.endswith('.py'):
-        if options:
-            raise ValueError(f'--cfg-options needs a config file, not the name {config!r}')
-        library, _, name = config.partition(':')
-        network = dict(type='TorchvisionClassifier', name=name) if library == 'torchvision' else config
-        return network, None, IMAGE
-    cfg = read_config(config, options)
-    model = cfg.get('model') or {}
-    student = model.get('student')
-    student = student if isinstance(student, dict) else {}
-    preprocessor = model.get('data_preprocessor') or cfg.get('data_preprocessor') or {}
-    shape = student.get('input_shape') or preprocessor.get('input_shape') or IMAGE
-    network = model.get('teacher') or student.get('source') or student or cfg.get('teacher')
-    network = network or (config if model else None)
-    if network is None:
-        raise ValueError(f'{config} has neither a model nor a teacher')
-    return network, model.get('recipe') or student.get('recipe'), tuple(shape)
 
 
 def chain_table(chain: Chain, targets: dict[str, str]) -> str:
@@ -58,7 +30,8 @@ def chain_table(chain: Chain, targets: dict[str, str]) -> str:
     for i, block in enumerate(chain.blocks):
         kind, stride = (block.source.kind, block.source.stride) if block.source else ('no source', NOTHING)
         shapes = shape_text(block.in_shape), shape_text(block.out_shape)
-        rows.append([i, block.path, block.type, kind, *shapes, stride, ', '.join(block.glue) or NOTHING])
+        span = f' … {block.span[-1].rpartition(".")[2]}' if block.span else ''
+        rows.append([i, block.path + span, block.type, kind, *shapes, stride, ', '.join(block.glue) or NOTHING])
         if targets:
             rows[-1].append(targets[block.path])
     return render_table(columns + ['becomes'] * bool(targets), rows, right=('', 'stride'))
@@ -76,7 +49,9 @@ def remarks(chain: Chain) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('config', metavar='CONFIG', help="config file, mmpretrain's name of a model, torchvision:NAME")
+    parser.add_argument(
+        'config', metavar='CONFIG', help="config file, mmpretrain's name of a model, torchvision:NAME, timm:NAME"
+    )
     parser.add_argument('--source', nargs='+', default=[], metavar='PATTERN', help='modules that are blocks, too')
     parser.add_argument(
         '--shape', nargs=3, type=int, metavar=('C', 'H', 'W'), help="input (the config's, else 3 224 224)"
@@ -84,10 +59,10 @@ def main() -> None:
     parser.add_argument('--cfg-options', nargs='+', action=KeyValues, help='key=value, overriding the config')
     args = parser.parse_args()
     with told_in_one_line():
-        network, recipe, shape = read(args.config, args.cfg_options)
-        shape = tuple(args.shape or shape)
+        configs = network_configs(args.config, args.cfg_options)
+        recipe, shape = configs.recipe, tuple(args.shape or configs.input_shape)
         register_all_modules()
-        teacher = build_network(untrained(network_config(network))).eval()
+        teacher = build_network(constructor_of(configs.source or configs.teacher or configs.student)).eval()
         chain = find_chain(teacher, shape, (*(sources_of(recipe) if recipe else ()), *args.source))
         rows = []
         if recipe:

@@ -8,10 +8,10 @@ import torch
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
-from mmrecast.models import build_network, load_weights, network_config, untrained
+from mmrecast.models import load_weights, network_config
 from mmrecast.registry import MODELS
 from mmrecast.stages import Stage
-from mmrecast.surgery.student_file import Origin
+from mmrecast.surgery.student_file import Origin, build_source, is_weight_file
 from mmrecast.utils.modules import device_of, untouched
 from mmrecast.utils.names import nearest
 
@@ -23,8 +23,9 @@ class Distiller(BaseModel):
     in eval mode, and it follows the algorithm to another device.
 
     Args:
-        teacher (dict | str | nn.Module, optional): Config, config path, mmpretrain config name, or a network.
-        teacher_ckpt (str, optional): File with its weights.
+        teacher (dict | str | nn.Module, optional): Config, config path, mmpretrain config name, ``student.pth`` of an
+            earlier run (which is recast again), or a network.
+        teacher_ckpt (str, optional): File with its weights, which a ``student.pth`` brings itself.
         data_preprocessor (dict | nn.Module, optional): Makes ``dict(inputs, data_samples)`` of a batch.
 
     Raises:
@@ -46,12 +47,9 @@ class Distiller(BaseModel):
         if isinstance(data_preprocessor, dict):
             data_preprocessor = MODELS.build(data_preprocessor)
         super().__init__(data_preprocessor=data_preprocessor)
-        network = None if teacher is None else build_network(teacher)
-        if (
-            teacher_ckpt is None
-            and not isinstance(teacher, nn.Module | None)
-            and _names_weights(network_config(teacher))
-        ):
+        network, constructor = (None, None) if teacher is None else build_source(teacher)
+        by_config = not isinstance(teacher, nn.Module | None) and not is_weight_file(teacher)
+        if teacher_ckpt is None and by_config and _names_weights(network_config(teacher)):
             raise ValueError("the teacher's init_cfg of type Pretrained is not read: give the file as teacher_ckpt")
         if teacher_ckpt is not None:
             if network is None:
@@ -60,9 +58,7 @@ class Distiller(BaseModel):
         if network is not None:
             network.requires_grad_(False).eval()
         self.__dict__['teacher'] = network
-        self.teacher_constructor = (
-            None if isinstance(teacher, nn.Module) or teacher is None else untrained(network_config(teacher))
-        )
+        self.teacher_constructor = constructor
         self._judged = None
 
     @property

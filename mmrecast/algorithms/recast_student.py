@@ -4,11 +4,10 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from mmrecast.models import build_network, network_config, untrained
 from mmrecast.registry import MODELS
 from mmrecast.surgery.apply import check_plan
 from mmrecast.surgery.plan import make_plan
-from mmrecast.surgery.student_file import Origin
+from mmrecast.surgery.student_file import Origin, build_source
 from mmrecast.utils.modules import xavier_init
 
 
@@ -19,7 +18,8 @@ def recast_student(
     """Build the network that recasting ``source`` by ``recipe`` ends with, Xavier-initialised.
 
     Args:
-        source (dict | str | nn.Module): The source network; its weights do not matter. A module is changed in place.
+        source (dict | str | nn.Module): The source network, as for :class:`Distiller`; its weights do not matter. A
+            module is changed in place.
         recipe (list[dict]): See ``surgery.plan.make_plan``.
         input_shape (tuple[int]): (C, H, W). Defaults to (3, 32, 32).
 
@@ -29,8 +29,8 @@ def recast_student(
     Raises:
         ValueError: The recipe cannot be carried out.
     """
-    network = build_network(source)
+    network, constructor = build_source(source)
     plan = make_plan(network, recipe, tuple(input_shape))
     xavier_init(check_plan(network, plan))
-    network.origin = Origin(None if isinstance(source, nn.Module) else untrained(network_config(source)), plan)
+    network.origin = Origin(constructor, plan)
     return network

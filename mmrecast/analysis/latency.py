@@ -1,14 +1,16 @@
 """Measure how long networks take for a batch, side by side in one process."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
-from copy import deepcopy
 from dataclasses import dataclass
 from statistics import median, quantiles
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+from mmrecast.analysis.fold_bn import Folding
+from mmrecast.analysis.latency_settings import LatencySettings
 
 try:
     import resource
@@ -32,6 +34,10 @@ class Latency:
         device (str): Where it ran.
         threads (int): PyTorch's threads on the CPU.
         repeats (int): Measured rounds.
+        dtype (str): Precision of weights and images.
+        channels_last (bool): Whether they lay (N, H, W, C) in memory.
+        compiled (bool): Whether the network went through ``torch.compile``.
+        bn_folded, bn_layers (int, optional): BN layers folded, of how many; None where folding was not asked for.
     """
 
     median_ms: float
@@ -42,11 +48,35 @@ class Latency:
     device: str = 'cpu'
     threads: int = 1
     repeats: int = 0
+    dtype: str = 'float32'
+    channels_last: bool = False
+    compiled: bool = False
+    bn_folded: int | None = None
+    bn_layers: int | None = None
 
     @property
     def ms_per_image(self) -> float:
         """Median time divided by the batch size."""
         return self.median_ms / self.batch_size
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Networks placed as the settings want them, and a batch for them.
+
+    Args:
+        networks (dict[str, nn.Module]): By name; each has run once.
+        images (Tensor): (N, C, H, W).
+        wait (Callable): Waits for the device.
+        threads (int): PyTorch's threads on the CPU.
+        foldings (dict[str, Folding | None]): What was folded, by name.
+    """
+
+    networks: dict[str, nn.Module]
+    images: Tensor
+    wait: Callable[[], None]
+    threads: int
+    foldings: dict[str, Folding | None]
 
 
 def compare_latency(
@@ -57,12 +87,16 @@ def compare_latency(
     warmup: int = 5,
     device: str = 'cpu',
     threads: int | None = None,
+    dtype: str = 'float32',
+    channels_last: bool = False,
+    compile: bool = False,
+    fuse_bn: bool = False,
 ) -> dict[str, Latency]:
     """Time the networks in turns, so that what slows the machine for a while slows all of them.
 
     A round runs every network once; each round begins with another one. A pass that another process interrupted
-    is repeated, for at most a tenth of a second. The networks are left as they were:
-    one that lives on another device is copied.
+    is repeated, for at most a tenth of a second. The networks are left as they were: where the settings ask for
+    another form, copies are timed.
 
     Args:
         networks (dict[str, nn.Module]): By name; the first is what the others are compared to.
@@ -70,69 +104,121 @@ def compare_latency(
         batch_size (int): Images per forward pass. Defaults to 1.
         repeats (int): Measured rounds. Defaults to 30.
         warmup (int): Rounds that are not measured. Defaults to 5.
-        device (str): ``'cpu'``, ``'cuda'``, ``'cuda:1'``. Defaults to ``'cpu'``.
-        threads (int, optional): PyTorch's threads while measuring. Defaults to None: as they are set.
+        device, threads, dtype, channels_last, compile, fuse_bn: See :class:`LatencySettings`.
 
     Raises:
-        ValueError: No networks, a count below one (below zero for ``warmup``), or a device that is not there.
+        ValueError: No networks, a count below one (below zero for ``warmup``), a setting that is not to be had here,
+            or a network that does not run with it.
     """
-    if not networks:
-        raise ValueError('compare_latency needs at least one network, got none')
-    for name, value, least in (('batch_size', batch_size, 1), ('repeats', repeats, 1), ('warmup', warmup, 0)):
-        if value < least:
-            raise ValueError(f'{name} must be at least {least}, got {value}')
-    if threads is not None and threads < 1:
-        raise ValueError(f'threads must be at least 1, got {threads}')
-    if torch.device(device).type == 'cuda' and not torch.cuda.is_available():
-        raise ValueError(f'device {device!r} was asked for, but PyTorch sees no GPU here; use device="cpu"')
-    images = torch.rand(batch_size, *input_shape, generator=torch.Generator().manual_seed(0)).to(device)
-    placed = {name: _on(network, images.device) for name, network in networks.items()}
-    with _evaluating(placed.values()), _threads(threads) as used, torch.inference_mode():
-        times = _rounds(placed, images, warmup, repeats)
+    settings = LatencySettings(device, dtype, channels_last, compile, fuse_bn, threads)
+    check_counts(batch_size=batch_size, repeats=repeats, warmup=warmup)
+    with bench(networks, input_shape, batch_size, settings) as ready:
+        passes = {name: _whole_pass(network, ready) for name, network in ready.networks.items()}
+        times = {name: [ms for (ms,) in own] for name, own in rounds(passes, warmup, repeats).items()}
     first = times[next(iter(times))]
     return {
         name: Latency(
             median(own),
-            *_outer_deciles(own),
+            *outer_deciles(own),
             ratio=median(f / t for f, t in zip(first, own, strict=True)),
             batch_size=batch_size,
-            device=_device_name(images.device),
-            threads=used,
+            device=_device_name(ready.images.device),
+            threads=ready.threads,
             repeats=repeats,
+            dtype=dtype,
+            channels_last=channels_last,
+            compiled=compile,
+            bn_folded=ready.foldings[name].folded if fuse_bn else None,
+            bn_layers=ready.foldings[name].layers if fuse_bn else None,
         )
         for name, own in times.items()
     }
 
 
-def _rounds(networks: dict[str, nn.Module], images: torch.Tensor, warmup: int, repeats: int) -> dict[str, list[float]]:
-    """Return the milliseconds of every measured round by network."""
+def check_counts(**counts: int) -> None:
+    """Refuse a ``warmup`` below zero and any other count below one.
+
+    Raises:
+        ValueError: One is.
+    """
+    for name, value in counts.items():
+        least = 0 if name == 'warmup' else 1
+        if value < least:
+            raise ValueError(f'{name} must be at least {least}, got {value}')
+
+
+@contextmanager
+def bench(
+    networks: dict[str, nn.Module], input_shape: Sequence[int], batch_size: int, settings: LatencySettings
+) -> Iterator[Bench]:
+    """Place the networks as the settings want them, run each once, and put everything back on leaving.
+
+    Raises:
+        ValueError: There are no networks, or one does not run.
+    """
+    if not networks:
+        raise ValueError('a measurement of latency needs at least one network, got none')
+    images = settings.images(batch_size, input_shape)
+    placed = {name: settings.place(network, input_shape) for name, network in networks.items()}
+    plain = {name: network for name, (network, _) in placed.items()}
     wait: Callable[[], None] = (lambda: torch.cuda.synchronize(images.device)) if images.is_cuda else (lambda: None)
-    names = list(networks)
-    times: dict[str, list[float]] = {name: [] for name in names}
+    with settings.applied(list(plain.values())) as threads:
+        ready = settings.compiled(plain)
+        for name, network in ready.items():
+            _try(name, network, images, settings)
+        yield Bench(ready, images, wait, threads, {name: folding for name, (_, folding) in placed.items()})
+
+
+def rounds(
+    passes: dict[Hashable, Callable[[], list[float]]], warmup: int, repeats: int
+) -> dict[Hashable, list[list[float]]]:
+    """Run the passes in turns and return, by name, what each gave in every measured round.
+
+    Args:
+        passes (dict): By name, what runs a network and returns the milliseconds of its parts.
+        warmup (int): Rounds that are not measured.
+        repeats (int): Measured rounds.
+    """
+    names = list(passes)
+    times: dict[Hashable, list[list[float]]] = {name: [] for name in names}
     for number in range(warmup + repeats):
         turn = number % len(names)
         for name in names[turn:] + names[:turn]:
-            ms = _undisturbed_ms(networks[name], images, wait)
+            parts = _undisturbed(passes[name])
             if number >= warmup:
-                times[name].append(ms)
+                times[name].append(parts)
     return times
 
 
-def _undisturbed_ms(network: nn.Module, images: torch.Tensor, wait: Callable[[], None]) -> float:
+def outer_deciles(values: Sequence[float]) -> tuple[float, float]:
+    """Return the 10th and the 90th percentile."""
+    if len(values) == 1:
+        return values[0], values[0]
+    deciles = quantiles(values, n=10, method='inclusive')
+    return deciles[0], deciles[-1]
+
+
+def _whole_pass(network: nn.Module, ready: Bench) -> Callable[[], list[float]]:
+    def run() -> list[float]:
+        ready.wait()
+        start = time.perf_counter()
+        network(ready.images)
+        ready.wait()
+        return [(time.perf_counter() - start) * 1000]
+
+    return run
+
+
+def _undisturbed(run: Callable[[], list[float]]) -> list[float]:
     """Return the milliseconds of a pass; one in which another process took the processor is repeated.
 
     Longer passes are interrupted more often: on a busy machine they would seem slower than they are, and by more.
     """
-    shortest, begin = float('inf'), time.perf_counter()
+    shortest, begin = [float('inf')], time.perf_counter()
     while True:
         before = _interruptions()
-        wait()
-        start = time.perf_counter()
-        network(images)
-        wait()
-        now = time.perf_counter()
-        shortest = min(shortest, (now - start) * 1000)
-        if _interruptions() == before or now - begin >= PATIENCE:
+        shortest = min(shortest, run(), key=sum)
+        if _interruptions() == before or time.perf_counter() - begin >= PATIENCE:
             return shortest
 
 
@@ -141,40 +227,14 @@ def _interruptions() -> int:
     return 0 if resource is None else resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
 
 
-def _outer_deciles(values: list[float]) -> tuple[float, float]:
-    if len(values) == 1:
-        return values[0], values[0]
-    deciles = quantiles(values, n=10, method='inclusive')
-    return deciles[0], deciles[-1]
+def _try(name: str, network: nn.Module, images: Tensor, settings: LatencySettings) -> None:
+    try:
+        network(images)
+    except Exception as error:  # a network of the user's, a missing kernel or a compiler may raise anything
+        line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        given = f'{settings.text}, for {len(images)} images of {tuple(images.shape[1:])}'
+        raise ValueError(f'{name} does not run ({given}): {line}') from error
 
 
 def _device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == 'cuda' else device.type
-
-
-def _on(network: nn.Module, device: torch.device) -> nn.Module:
-    tensors = [*network.parameters(), *network.buffers()]
-    return network if all(t.device.type == device.type for t in tensors) else deepcopy(network).to(device)
-
-
-@contextmanager
-def _evaluating(networks: Sequence[nn.Module]) -> Iterator[None]:
-    modes = [(module, module.training) for network in networks for module in network.modules()]
-    for module, _ in modes:
-        module.training = False
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
-
-
-@contextmanager
-def _threads(threads: int | None) -> Iterator[int]:
-    before = torch.get_num_threads()
-    if threads is not None:
-        torch.set_num_threads(threads)
-    try:
-        yield torch.get_num_threads()
-    finally:
-        torch.set_num_threads(before)

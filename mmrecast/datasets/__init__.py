@@ -4,6 +4,7 @@ from .base import TensorDataset
 from .cifar import CIFAR10, CIFAR100
 from .collate import batch_collate
 from .digits import Digits
+from .imagenet import ImageNet
 from .preprocessor import BatchPreprocessor
 
-__all__ = ['CIFAR10', 'CIFAR100', 'BatchPreprocessor', 'Digits', 'TensorDataset', 'batch_collate']
+__all__ = ['CIFAR10', 'CIFAR100', 'BatchPreprocessor', 'Digits', 'ImageNet', 'TensorDataset', 'batch_collate']

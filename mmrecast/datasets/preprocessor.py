@@ -33,6 +33,8 @@ class BatchPreprocessor(BaseDataPreprocessor):
         flip (bool): Whether to mirror one half of the images, left to right. Defaults to False.
         seed (int): Seed of crop and flip. Defaults to 0.
         non_blocking (bool): Whether the copy to the device may overlap with computation. Defaults to False.
+        to_rgb (bool): Whether images come as BGR, as OpenCV and so mmpretrain's transforms give them, and are to be
+            turned into RGB. Defaults to False.
 
     Raises:
         ValueError: An argument is out of range, or a batch has images of another shape.
@@ -55,6 +57,7 @@ class BatchPreprocessor(BaseDataPreprocessor):
         flip: bool = False,
         seed: int = 0,
         non_blocking: bool = False,
+        to_rgb: bool = False,
     ) -> None:
         super().__init__(non_blocking)
         self.input_shape = tuple(input_shape)
@@ -64,6 +67,9 @@ class BatchPreprocessor(BaseDataPreprocessor):
             raise ValueError(f'crop_padding={crop_padding!r}, expected a whole number of at least 0')
         if (mean is None) != (std is None):
             raise ValueError(f'mean={mean} with std={std}, expected both or neither')
+        if to_rgb and self.input_shape[0] != 3:
+            raise ValueError(f'to_rgb needs three channels, but input_shape is {self.input_shape} (C, H, W)')
+        self.to_rgb = bool(to_rgb)
         self.crop_padding, self.flip, self.seed = crop_padding, bool(flip), int(seed)
         self.register_buffer('mean', self._per_channel('mean', mean), persistent=False)
         self.register_buffer('std', self._per_channel('std', std), persistent=False)
@@ -111,6 +117,8 @@ class BatchPreprocessor(BaseDataPreprocessor):
             raise ValueError(f'images have shape {shape}, but input_shape is {self.input_shape} (C, H, W)')
         if labels is not None and labels.shape != images.shape[:1]:
             raise ValueError(f'labels of shape {tuple(labels.shape)} for {len(images)} images')
+        if self.to_rgb:
+            images = images.flip(1)
         if training and (self.crop_padding or self.flip):
             keys = sample_idx
             if keys is None:

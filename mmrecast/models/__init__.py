@@ -7,6 +7,7 @@ from mmrecast.models.cifar_vgg import CifarVGG
 from mmrecast.models.constructor import check_constructor, untrained
 from mmrecast.models.convert import convert_cifar_resnet, revert_cifar_resnet
 from mmrecast.models.load import load_weights
+from mmrecast.models.timm_classifier import TimmClassifier
 from mmrecast.models.torchvision_classifier import TorchvisionClassifier
 from mmrecast.models.wide_resnet import WideResNet
 
@@ -14,6 +15,7 @@ __all__ = [
     'CifarDenseNet',
     'CifarResNet',
     'CifarVGG',
+    'TimmClassifier',
     'TorchvisionClassifier',
     'WideResNet',
     'build_network',

@@ -12,14 +12,16 @@ from mmrecast.utils.names import nearest
 
 __all__ = ['build_network', 'network_config']
 
+_LIBRARIES = dict(torchvision='TorchvisionClassifier', timm='TimmClassifier')  # of networks given as LIBRARY:NAME
+
 
 def build_network(source: Mapping | str | Path | nn.Module) -> nn.Module:
     """Return the network that ``source`` names, initialised as its constructor leaves it.
 
     Args:
         source (Mapping | str | Path | nn.Module): A config (``dict(type=…)``), the path of a config file,
-            the name of one of mmpretrain's models (whose published weights are not fetched), or the network
-            itself, which is returned as it is.
+            the name of one of mmpretrain's models (whose published weights are not fetched),
+            ``torchvision:NAME`` or ``timm:NAME``, or the network itself, which is returned as it is.
 
     Raises:
         TypeError: ``source`` is none of these, or does not build an ``nn.Module``.
@@ -51,11 +53,11 @@ def network_config(source: Mapping | str | Path) -> dict:
     if isinstance(source, Mapping):
         cfg, scope = source, 'mmrecast'
     elif isinstance(source, str | Path):
-        cfg, scope = _from_file(Path(source) if Path(source).suffix == '.py' else _mmpretrain_file(str(source)))
+        cfg, scope = _from_file(Path(source)) if Path(source).suffix == '.py' else _from_name(str(source))
     else:
         raise TypeError(
-            'a network is given as a config, a config file, the name of an mmpretrain model or an nn.Module, '
-            f'got {type(source).__name__}'
+            'a network is given as a config, a config file, the name of an mmpretrain model, torchvision:NAME, '
+            f'timm:NAME or an nn.Module, got {type(source).__name__}'
         )
     if 'type' not in cfg:
         raise ValueError(f"the config of a network needs 'type', got only {sorted(map(str, cfg))}")
@@ -78,6 +80,15 @@ def _from_file(path: Path) -> tuple[Mapping, str]:
     if scope == 'mmpretrain' and config.get('data_preprocessor'):
         model.setdefault('data_preprocessor', config.data_preprocessor)
     return model, scope
+
+
+def _from_name(name: str) -> tuple[Mapping, str]:
+    library, colon, plain = name.partition(':')
+    if not colon:
+        return _from_file(_mmpretrain_file(name))
+    if library not in _LIBRARIES:
+        raise ValueError(f'{name!r}: unknown library {library!r}{nearest(library, _LIBRARIES)}')
+    return dict(type=_LIBRARIES[library], name=plain), 'mmrecast'
 
 
 def _mmpretrain_file(name: str) -> Path:

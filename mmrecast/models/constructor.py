@@ -67,7 +67,8 @@ def check_constructor(cfg: object) -> None:
         if scope not in _known_scopes():
             raise ValueError(f'{path}._scope_: unknown scope {scope!r}{nearest(str(scope), _known_scopes())}')
         if 'type' in part:
-            _check_type(part['type'], f'{path}.type')
+            # `build_network` builds the outermost in its own scope; in which one the rest is built, its owner decides.
+            _check_type(part['type'], f'{path}.type', scope if part is cfg else None)
 
 
 def _plain(value: object, path: str) -> object:
@@ -133,17 +134,20 @@ def _parts_of(scope: str) -> dict[str, type]:
     return ROOT_MODELS.children[scope].module_dict
 
 
-def _check_type(type_: object, path: str) -> None:
+def _check_type(type_: object, path: str, scope: str | None) -> None:
+    """Check what a type means in ``scope``, or where that is None or lacks it, whatever it may come to mean."""
     if not isinstance(type_, str):
         raise ValueError(f'{path}: a registered name expected, got {type(type_).__name__}')
     prefix, _, name = type_.rpartition('.')
     scopes = [s for s in _known_scopes() if prefix in ('', s)]
-    scope = next((s for s in scopes if name in _parts_of(s)), None)
-    if scope is None:
+    found = [s for s in scopes if name in _parts_of(s)]
+    if not found:
         names = [n for s in scopes for n in _parts_of(s)]
         raise ValueError(f'{path}: {type_!r} is not registered{nearest(name, names)}')
-    part = _parts_of(scope)[name]
-    # No function of another library is called: some of mmpretrain's fetch models and code from Hugging Face.
-    known = scope == 'mmrecast' or inspect.isclass(part)
-    if not known or part.__module__.startswith(_REFUSED_MODULES):
-        raise ValueError(f'{path}: {type_!r} is no part of a network that may be built from a file')
+    for where in [scope] if scope in found else found:
+        part = _parts_of(where)[name]
+        # No function of another library is called: some of mmpretrain's fetch models and code from Hugging Face.
+        known = where == 'mmrecast' or inspect.isclass(part)
+        if not known or part.__module__.startswith(_REFUSED_MODULES):
+            instead = f': write mmrecast.{name}' if 'mmrecast' in found else ''
+            raise ValueError(f'{path}: {type_!r} is no part of a network that may be built from a file{instead}')

@@ -1,5 +1,7 @@
 """Torchvision's classifiers by name."""
 
+from collections.abc import Iterable
+
 from torch import nn
 
 from mmrecast.models.load import load_weights
@@ -30,13 +32,28 @@ def TorchvisionClassifier(name: str, weights: str | None = None, num_classes: in
     known = models.list_models(module=models)
     if name not in known:
         raise ValueError(f'torchvision has no classifier {name!r}{nearest(str(name), known)}')
-    if weights is None or str(weights).endswith(('.pt', '.pth')):
+    if weights is None or names_file(weights, name, models.get_model_weights(name).__members__):
         network = models.get_model(name, weights=None, num_classes=num_classes, **kwargs)
         return network if weights is None else load_weights(network, weights)
-    published = models.get_model_weights(name).__members__
-    if weights != 'DEFAULT' and weights not in published:
-        raise ValueError(
-            f'{name} has no weights {weights!r}{nearest(str(weights), [*published, "DEFAULT"])}; '
-            'a checkpoint ends in .pt or .pth'
-        )
     return models.get_model(name, weights=weights, num_classes=num_classes, **kwargs)
+
+
+def names_file(weights: str, network: str, published: Iterable[str]) -> bool:
+    """Tell whether ``weights`` is the path of a checkpoint; otherwise it is ``'DEFAULT'`` or in ``published``.
+
+    Args:
+        weights (str): What was given.
+        network (str): Name of the network, for the error.
+        published (Iterable[str]): Names of the weights that the network's library offers for download.
+
+    Raises:
+        ValueError: ``weights`` is none of these.
+    """
+    if str(weights).endswith(('.pt', '.pth')):
+        return True
+    names = [*published]
+    names += ['DEFAULT'] if names else []
+    if weights in names:
+        return False
+    offered = nearest(str(weights), names) or ', for which none are published'
+    raise ValueError(f'{network} has no weights {weights!r}{offered}; a checkpoint ends in .pt or .pth')

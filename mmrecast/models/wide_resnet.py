@@ -11,7 +11,7 @@ __all__ = ['WideResNet']
 
 @MODELS.register_module()
 class WideResNet(BaseModule):
-    """WRN-depth-k of Zagoruyko and Komodakis (2016): a 3x3 stem of 16 filters, three stages of 16k, 32k and 64k, BN, ReLU.
+    """WRN-depth-k of Zagoruyko and Komodakis (2016): a stem of 16 filters, stages of 16k, 32k and 64k, BN, ReLU.
 
     Args:
         depth (int): 6n+4 (16, 22, 28, 40). Defaults to 28.

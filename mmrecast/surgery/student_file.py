@@ -1,11 +1,13 @@
 """``student.pth``: plan, constructor and weights; all that is needed to have the student back."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from torch import nn
 
-from mmrecast.models import build_network, check_constructor, untrained
-from mmrecast.registry import BLOCKS
+from mmrecast.models import build_network, check_constructor, network_config, untrained
+from mmrecast.registry import BLOCKS, MODELS
 from mmrecast.surgery.apply import replay
 from mmrecast.surgery.plan import Plan
 from mmrecast.utils.checkpoint import load_file, save_file
@@ -62,6 +64,50 @@ def load_student(path: str, model: nn.Module | None = None) -> nn.Module:
         FileNotFoundError: There is no such file.
         ValueError: It is no student file, holds code, or does not fit ``model``.
     """
+    return _read(path, model)[0]
+
+
+def build_source(source: Mapping | str | Path | nn.Module) -> tuple[nn.Module, dict | None]:
+    """Return a network and the config it is built from again, None where it is given as an object.
+
+    Args:
+        source (Mapping | str | Path | nn.Module): As for ``models.build_network``, or the path of a student file
+            (``*.pth``), whose network comes with its weights: a student can be recast again.
+
+    Raises:
+        FileNotFoundError, ValueError, TypeError, KeyError: As ``build_network`` or `load_student`.
+    """
+    if isinstance(source, nn.Module):
+        return source, None
+    if is_weight_file(source):
+        network, origin = _read(str(source), None)
+        if origin.plan is None:
+            return network, origin.constructor
+        return network, dict(type='RecastNetwork', source=origin.constructor, plan=origin.plan.to_dict())
+    return build_network(source), untrained(network_config(source))
+
+
+def is_weight_file(source: object) -> bool:
+    """Tell whether a network is given by the path of a file with weights, not by a config or a name."""
+    return isinstance(source, str | Path) and Path(source).suffix in ('.pth', '.pt')
+
+
+@MODELS.register_module(name='RecastNetwork')
+def recast_network(source: dict, plan: dict) -> nn.Module:
+    """Build the untrained student of a plan: the constructor of a student that is recast again.
+
+    Args:
+        source (dict): Constructor of the network the plan applies to.
+        plan (dict): What `Plan.to_dict` gives.
+
+    Raises:
+        ValueError: ``source`` is no constructor, or the plan does not fit it.
+    """
+    check_constructor(source)  # a dict, never a file's name
+    return _replay(build_network(source), Plan.from_dict(plan))
+
+
+def _read(path: str, model: nn.Module | None) -> tuple[nn.Module, Origin]:
     content = load_file(path)
     if not is_student(content):
         raise ValueError(f'{path} is not a student file; tools/export_student.py makes one of a checkpoint')
@@ -73,18 +119,23 @@ def load_student(path: str, model: nn.Module | None = None) -> nn.Module:
             raise ValueError(f'{path} holds no constructor (its teacher was an object): pass the untrained model=…')
         check_constructor(content['constructor'])
         model = build_network(untrained(content['constructor']))
-    if content['plan'] is not None:
-        plan = Plan.from_dict(content['plan'])
-        for entry in plan.entries:
-            if entry.target is not None:
-                check_target(entry.target)
-        replay(model, plan)
+    plan = None if content['plan'] is None else Plan.from_dict(content['plan'])
+    if plan is not None:
+        _replay(model, plan)
     try:
         model.load_state_dict(content['weights'], strict=True)
     except (RuntimeError, TypeError, AttributeError) as error:
         reason = ' '.join(str(error).split())
         raise ValueError(f'the weights of {path} do not fit: {reason[:300]}') from error
-    return model.requires_grad_(True).eval()
+    return model.requires_grad_(True).eval(), Origin(content['constructor'], plan)
+
+
+def _replay(network: nn.Module, plan: Plan) -> nn.Module:
+    """Replay a plan that comes from a file."""
+    for entry in plan.entries:
+        if entry.target is not None:
+            check_target(entry.target)
+    return replay(network, plan)
 
 
 def is_student(content: object) -> bool:

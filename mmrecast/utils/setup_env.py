@@ -4,7 +4,7 @@ import warnings
 from datetime import datetime
 from importlib import import_module
 
-_PARTS = ('blocks', 'connectors', 'losses', 'models', 'datasets', 'algorithms', 'engine')
+_PARTS = ('blocks', 'connectors', 'losses', 'models', 'datasets', 'surgery.student_file', 'algorithms', 'engine')
 _MMPRETRAIN_PARTS = ('datasets', 'engine', 'evaluation', 'models', 'structures', 'visualization')
 
 

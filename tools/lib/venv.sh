@@ -55,7 +55,7 @@ _make_venv() {
     touch "$venv/mmrecast-unfinished"
     echo "Installing mmrecast into $venv ..." >&2
     # torch alone and pinned first: as a mere requirement of others it could be another, far larger build.
-    if _pip torch torchvision setuptools && _pip --no-build-isolation -e '.[tests,quickstart]'; then
+    if _pip torch torchvision setuptools && _pip --no-build-isolation -e '.[tests,quickstart,timm]'; then
         echo "$key" >"$venv/mmrecast-ready"
     fi
     rm -f "$venv/mmrecast-unfinished"  # pip undoes what fails: only a set-up that was killed leaves this file

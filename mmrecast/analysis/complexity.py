@@ -10,14 +10,19 @@ input of every counted layer (the image's too) and of every pooling that changes
 under ``imagenet`` only.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import torch
+from mmengine.analysis import ActivationAnalyzer, FlopAnalyzer, parameter_count
 from torch import nn
 from torch.overrides import TorchFunctionMode
+
+from mmrecast.utils.modules import untouched
 
 CONVENTIONS = ('cifar', 'imagenet')
 _CONVOLUTIONS = {f'conv{d}d' for d in (1, 2, 3)}
@@ -83,9 +88,61 @@ class Complexity:
 
     def under(self, *paths: str) -> 'Complexity':
         """Return the part of the count that lies in the modules at ``paths``."""
-        rows = tuple(r for r in self.rows if any(r.path == p or r.path.startswith(f'{p}.') for p in paths))
-        sums = (sum(getattr(r, name) for r in rows) for name in ('params', 'mults', 'acts'))
-        return Complexity(*sums, rows, self.convention, self.uncounted)
+        return self._of([row for row in self.rows if _lies_in(row, paths)])
+
+    def parts(self, blocks: Sequence[Sequence[str]]) -> tuple['Part', ...]:
+        """Divide the count into what runs before, in, between and behind the blocks; nothing is left out.
+
+        Args:
+            blocks (Sequence[Sequence[str]]): Per block, in running order, the paths of its modules; it is named by
+                the first.
+        """
+        rows: dict[tuple[str, str], list[LayerCount]] = {('stem', 'stem'): []}
+        behind = {paths[0]: ('glue', f'glue behind {paths[0]}') for paths in blocks[:-1]}
+        behind |= {paths[0]: ('head', 'head') for paths in blocks[-1:]}
+        for paths in blocks:
+            rows |= {('block', paths[0]): [], behind[paths[0]]: []}
+        here = ('stem', 'stem')
+        for row in self.rows:
+            block = next((paths[0] for paths in blocks if _lies_in(row, paths)), None)
+            here = behind[block] if block is not None else here
+            rows[here if block is None else ('block', block)].append(row)
+        return tuple(Part(name, kind, self._of(own)) for (kind, name), own in rows.items() if own or kind == 'block')
+
+    def _of(self, rows: Iterable[LayerCount]) -> 'Complexity':
+        return _summed(rows, self.convention, self.uncounted)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A stretch of a network and what it costs.
+
+    Args:
+        name (str): The block's path, ``'stem'``, ``'glue behind PATH'`` or ``'head'``.
+        kind (str): ``'stem'``, ``'block'``, ``'glue'`` or ``'head'``.
+        count (Complexity): What it costs.
+    """
+
+    name: str
+    kind: str
+    count: Complexity
+
+
+@dataclass(frozen=True)
+class FvcoreTotals:
+    """A network's totals as fvcore's users know them.
+
+    Args:
+        params (int): All parameters.
+        flops (int): Multiply-adds; 2 per element of a BatchNorm, 1 per element an adaptive average pooling reads.
+        activations (int): Elements that convolutions and matrix products *write*.
+        flops_by_operator (dict[str, int]): What ``flops`` is the sum of.
+    """
+
+    params: int
+    flops: int
+    activations: int
+    flops_by_operator: dict[str, int]
 
 
 def convention_for(input_shape: Sequence[int]) -> str:
@@ -113,18 +170,55 @@ def count(network: nn.Module, input_shape: Sequence[int], convention: str = 'cif
     shape = tuple(input_shape)
     if not shape or any(not isinstance(s, int) or s < 1 for s in shape):
         raise ValueError(f'input_shape must be positive integers (C, H, W), got {input_shape!r}')
-    like = next(network.parameters(), torch.zeros(()))
-    image = torch.zeros(1, *shape, device=like.device, dtype=like.dtype)
-    tracer = _Tracer(convention)
-    with _untouched(network), tracer.following(network), torch.no_grad(), tracer:
+    image, tracer = _zeros(network, shape), _Tracer(convention)
+    with untouched(network), tracer.following(network), torch.no_grad(), tracer:
         try:
             network(image)
         except (RuntimeError, ValueError, IndexError, TypeError) as error:
             reason = str(error).strip().split('\n')[0]
             raise ValueError(f'{type(network).__name__} cannot be run on input shape {shape}: {reason}') from error
-    rows = tuple(tracer.rows.values())
-    sums = (sum(getattr(r, name) for r in rows) for name in ('params', 'mults', 'acts'))
-    return Complexity(*sums, rows, convention, tuple(sorted(tracer.uncounted)))
+    return _summed(tracer.rows.values(), convention, tuple(sorted(tracer.uncounted)))
+
+
+def fvcore_totals(network: nn.Module, input_shape: Sequence[int]) -> FvcoreTotals:
+    """Return what mmengine's ``get_model_complexity_info`` finds, and what it passes over: ``padding='same'``.
+
+    Args:
+        network (nn.Module): Takes ``(1, C, H, W)``.
+        input_shape (Sequence[int]): ``(C, H, W)`` of one image.
+    """
+    image = (_zeros(network, input_shape),)
+    flops, activations = FlopAnalyzer(network, image), ActivationAnalyzer(network, image)
+    for analyzer, measure in ((flops, _mults_of), (activations, _written_by)):
+        analyzer.set_op_handle('aten::_convolution_mode', measure)
+        analyzer.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings('none')
+    with untouched(network), torch.no_grad():
+        by_operator = {name: int(number) for name, number in flops.by_operator().items()}
+        written = int(activations.total())
+    return FvcoreTotals(parameter_count(network)[''], sum(by_operator.values()), written, by_operator)
+
+
+def _zeros(network: nn.Module, shape: Sequence[int]) -> torch.Tensor:
+    like = next(network.parameters(), torch.zeros(()))
+    return torch.zeros(1, *shape, device=like.device, dtype=like.dtype)
+
+
+def _mults_of(inputs: list, outputs: list) -> Counter:
+    return Counter(conv=prod(inputs[1].type().sizes()) * prod(outputs[0].type().sizes()[2:]))
+
+
+def _written_by(inputs: list, outputs: list) -> Counter:
+    return Counter(conv=prod(outputs[0].type().sizes()))
+
+
+def _lies_in(row: LayerCount, paths: Iterable[str]) -> bool:
+    return any(row.path == path or row.path.startswith(f'{path}.') for path in paths)
+
+
+def _summed(rows: Iterable[LayerCount], convention: str, uncounted: tuple[str, ...]) -> Complexity:
+    rows = tuple(rows)
+    sums = (sum(getattr(row, name) for row in rows) for name in ('params', 'mults', 'acts'))
+    return Complexity(*sums, rows, convention, uncounted)
 
 
 class _Tracer(TorchFunctionMode):
@@ -210,18 +304,3 @@ class _Tracer(TorchFunctionMode):
 
 def _argument(args: tuple, kwargs: dict, position: int, name: str) -> Any:
     return args[position] if len(args) > position else kwargs.get(name)
-
-
-@contextmanager
-def _untouched(network: nn.Module) -> Iterator[None]:
-    """Put the network into eval mode; afterwards every module's mode and every buffer is what it was."""
-    modes = [(module, module.training) for module in network.modules()]
-    buffers = [(buffer, buffer.clone()) for buffer in network.buffers()]
-    network.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
-        for buffer, before in buffers:
-            buffer.copy_(before)

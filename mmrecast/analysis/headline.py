@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from math import sqrt
 
 from mmrecast.analysis.numbers import compared, duration, milliseconds, short, times
-from mmrecast.analysis.results import ResultRow
+from mmrecast.analysis.rows import ResultRow
+
+FEW = 4  # lines that a sentence may name
 
 
 @dataclass(frozen=True)
@@ -22,16 +24,19 @@ class Tile:
 def main_row(rows: Sequence[ResultRow], main: str | None = None) -> ResultRow:
     """Return the line a report is about: ``main``, else the first ``recasting``, else the first student.
 
+    Args:
+        rows (Sequence[ResultRow]): From :func:`mmrecast.analysis.rows.table_rows`.
+        main (str, optional): Its label or method, in any case of letters. Defaults to None.
+
     Raises:
         KeyError: ``main`` is not one of the lines.
     """
-    students = [row for row in rows if row.method != 'teacher']
-    if main is not None:
-        chosen = next((row for row in students if main in (row.label, row.method)), None)
-        if chosen is None:
-            raise KeyError(f'no line {main!r} to report on; there are {", ".join(row.label for row in students)}')
-        return chosen
-    return next((row for row in students if row.method == 'recasting'), students[0])
+    students = [row for row in rows if not row.is_teacher]
+    wanted = (main or 'recasting').lower()
+    chosen = next((row for row in students if wanted in (row.label.lower(), row.method.lower())), None)
+    if chosen is None and main is not None:
+        raise KeyError(f'no line {main!r} to report on; there are {", ".join(row.label for row in students)}')
+    return chosen or students[0]
 
 
 def headline(
@@ -44,7 +49,7 @@ def headline(
     """Return the sentence that says what became of the teacher, what it gained and what it cost.
 
     Args:
-        rows (Sequence[ResultRow]): From :func:`mmrecast.analysis.results.table_rows`.
+        rows (Sequence[ResultRow]): From :func:`mmrecast.analysis.rows.table_rows`.
         plan (Sequence[dict]): From :func:`mmrecast.analysis.plan_table.plan_rows`. Defaults to none.
         main (str, optional): The line it is about. Defaults to None: see :func:`main_row`.
         teacher_name (str, optional): Such as ``'ResNet-56'``. Defaults to None: "The teacher".
@@ -52,13 +57,12 @@ def headline(
             plan says.
     """
     student = main_row(rows, main)
-    teacher = next((row for row in rows if row.method == 'teacher'), None)
+    teacher = next((row for row in rows if row.is_teacher), None)
     facts = []
     if teacher and teacher.complexity and student.complexity:
         before, after = teacher.complexity.params, student.complexity.params
         facts.append(compared(before, after, 'fewer weights', 'more weights'))
-    if student.speed_up:
-        facts.append(compared(student.speed_up, 1, 'faster', 'slower'))
+    facts.append(_faster(student))
     if student.gap:
         facts.append(_points(student.gap.mean, 'than its teacher'))
     elif student.error:
@@ -76,10 +80,10 @@ def headline(
 
 
 def comparison(rows: Sequence[ResultRow], main: str | None = None) -> str:
-    """Return the sentence that sets the main line beside the other methods; empty if there are none."""
+    """Return the sentence that sets the main line beside the other methods; empty for none and for many."""
     student = main_row(rows, main)
-    others = [row for row in rows if row.method != 'teacher' and row is not student and row.error]
-    if not others or not student.error:
+    others = [row for row in rows if not row.is_teacher and row is not student and row.error]
+    if not 0 < len(others) <= FEW or not student.error:
         return ''
     said = []
     for row in others:
@@ -111,7 +115,7 @@ def caution(rows: Sequence[ResultRow], val_images: int, main: str | None = None)
 def tiles(rows: Sequence[ResultRow], main: str | None = None) -> list[Tile]:
     """Return the figures of the main line beside its teacher's: error, weights, mults, acts, latency."""
     student = main_row(rows, main)
-    teacher = next((row for row in rows if row.method == 'teacher'), None)
+    teacher = next((row for row in rows if row.is_teacher), None)
     found = []
     if student.error and teacher and teacher.error:
         change = f'{student.gap.text(sign=True)} points' if student.gap else ''
@@ -127,11 +131,19 @@ def tiles(rows: Sequence[ResultRow], main: str | None = None) -> list[Tile]:
             before, after = getattr(teacher.complexity, measure), getattr(student.complexity, measure)
             change = compared(before, after, 'fewer', 'more') or ''
             found.append(Tile(name, short(before), short(after), change))
-    if teacher and teacher.latency and student.latency:
-        before, after = (f'{milliseconds(row.latency.ms_per_image)} ms' for row in (teacher, student))
-        faster = compared(student.speed_up, 1, 'faster', 'slower') or times(student.speed_up)
-        found.append(Tile('latency per image', before, after, faster))
+    for size, factor in student.speed_ups.items():
+        before, after = (f'{milliseconds(row.latencies[size].median_ms)} ms' for row in (teacher, student))
+        faster = compared(factor, 1, 'faster', 'slower') or times(factor)
+        found.append(Tile(f'latency, batch {size}', before, after, faster))
     return found
+
+
+def _faster(row: ResultRow) -> str | None:
+    """Return how much faster than the teacher a network is, at every batch size measured."""
+    said = [(size, compared(factor, 1, 'faster', 'slower')) for size, factor in row.speed_ups.items()]
+    if len(said) == 1:
+        return said[0][1]
+    return ' and '.join(f'{words} at batch {size}' for size, words in said if words) or None
 
 
 def _points(gap: float, than: str) -> str:

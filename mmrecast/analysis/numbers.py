@@ -52,12 +52,12 @@ def times(factor: float | None) -> str:
 
 
 def compared(before: float, after: float, less: str, more: str) -> str | None:
-    """Say how many times less or more ``after`` is than ``before``, or None where one of them is nothing.
+    """Say how many times less or more ``after`` is than ``before``, or None where that is nothing or 1.00.
 
     >>> compared(200, 100, 'fewer weights', 'more weights')
     '2.00x fewer weights'
     """
-    if before <= 0 or after <= 0:
+    if before <= 0 or after <= 0 or times(max(before, after) / min(before, after)) == times(1):
         return None
     return f'{times(before / after)} {less}' if after <= before else f'{times(after / before)} {more}'
 

@@ -13,20 +13,22 @@ from mmrecast.utils.names import nearest
 MEASURES = ('params', 'mults', 'acts')
 
 
-def plan_rows(plan: dict, teacher: nn.Module, student: nn.Module, convention: str | None = None) -> list[dict]:
+def plan_rows(
+    plan: dict, teacher: nn.Module | None, student: nn.Module | None, convention: str | None = None
+) -> list[dict]:
     """Return one row per block of the plan, one for the rest of the network, and the totals.
 
     Args:
         plan (dict): ``input_shape`` and ``entries``, as stored with the student.
-        teacher (nn.Module): The network the plan was made for.
-        student (nn.Module): The network it made.
+        teacher (nn.Module | None): The network the plan was made for.
+        student (nn.Module | None): The network it made. Where one of the two is None, nothing is counted, and there
+            is no row for the rest and none for the totals.
         convention (str, optional): Counting convention. Defaults to None: ``'imagenet'`` for images above 64
             pixels, else ``'cifar'``.
 
     Returns:
         list[dict]: Rows with ``kind`` (``'block'``, ``'rest'`` or ``'total'``), ``path``, ``action``,
-            ``source``, ``target``,
-        and ``params``, ``mults``, ``acts`` as pairs (before, after).
+        ``source``, ``target``, and ``params``, ``mults``, ``acts`` as pairs (before, after), None where not counted.
 
     Raises:
         ValueError: The plan lacks a field, or names a block that one of the networks does not have.
@@ -36,6 +38,8 @@ def plan_rows(plan: dict, teacher: nn.Module, student: nn.Module, convention: st
         described = [_describe(entry) for entry in entries]
     except KeyError as error:
         raise ValueError(f'not a plan: the field {error} is missing; it has {", ".join(plan) or "none"}') from error
+    if teacher is None or student is None:
+        return [row | dict.fromkeys(MEASURES) for row in described]
     convention = convention or convention_for(shape)
     for role, network in (('teacher', teacher), ('student', student)):
         paths = dict(network.named_modules())
@@ -44,8 +48,9 @@ def plan_rows(plan: dict, teacher: nn.Module, student: nn.Module, convention: st
                 close = nearest(row['path'], paths)
                 raise ValueError(f'the {role} has no block {row["path"]!r} that the plan names{close}')
     before, after = count(teacher, shape, convention), count(student, shape, convention)
-    for row in described:
-        parts = before.under(row['path']), after.under(row['path'])
+    for row, entry in zip(described, entries, strict=True):
+        modules = (entry['path'], *entry.get('span', ()))
+        parts = before.under(*modules), after.under(*modules)
         row.update({m: tuple(getattr(part, m) for part in parts) for m in MEASURES})
     total = {m: (getattr(before, m), getattr(after, m)) for m in MEASURES}
     rest = {m: tuple(total[m][i] - sum(row[m][i] for row in described) for i in (0, 1)) for m in MEASURES}
@@ -70,8 +75,10 @@ def format_plan(rows: Sequence[dict], width: int | None = None) -> str:
     return render_table(columns, cells, right=MEASURES, last_apart=True, width=width)
 
 
-def arrow(pair: tuple[int, int]) -> str:
-    """Return ``'4.6 k → 2.3 k'``, or one number where nothing changed."""
+def arrow(pair: tuple[int, int] | None) -> str:
+    """Return ``'4.6 k → 2.3 k'``, one number where nothing changed, a dash where nothing is known."""
+    if pair is None:
+        return NOTHING
     before, after = pair
     return short(before) if before == after else f'{short(before)} → {short(after)}'
 

@@ -2,11 +2,17 @@
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from io import StringIO
 from math import isfinite, log10
 from typing import Any
 
-SERIES = 6
+from mmrecast.analysis.labels import NEAR, place_labels
+
+SERIES = 6  # colours
+SHAPES = 'os^vPX'
+FEW = 4  # runs whose stages are drawn with a mark each
+NAMED = 6  # points with their names beside them
 # Stand-ins that matplotlib draws with; each is replaced by the CSS variable of its name.
 _INK = {'ink': '#010203', 'muted': '#010204', 'grid': '#010205', 'paper': '#010206', 'quiet': '#010207'}
 _INK |= {f's{i + 1}': f'#0102{16 + i:02x}' for i in range(SERIES)}
@@ -14,10 +20,10 @@ _STYLE = {
     'svg.fonttype': 'none',
     'svg.hashsalt': 'mmrecast',
     'text.parse_math': False,
-    'font.size': 9.5,
+    'font.size': 10,
     'axes.edgecolor': _INK['grid'],
     'axes.labelcolor': _INK['muted'],
-    'axes.labelsize': 9.5,
+    'axes.labelsize': 10,
     'axes.spines.top': False,
     'axes.spines.right': False,
     'axes.axisbelow': True,
@@ -35,53 +41,104 @@ _STYLE = {
 }
 
 
-def latency_figure(points: Sequence[tuple[str, float, float, float | None, int]]) -> str:
-    """Return the scatter of error against latency.
+@dataclass(frozen=True)
+class Mark:
+    """How a line of the table is drawn in every figure.
 
     Args:
-        points (Sequence[tuple]): (label, ms per image, top-1 error in percent, its sd or None, colour: 0 for
-            the teacher, 1 to ``SERIES`` for the others).
+        colour (int): 0 for the teacher, 1, 2, ... for the others; they begin again after ``SERIES``.
+        shape (int): Of ``SHAPES``. Defaults to 0, a disc; the teacher is a diamond.
+    """
+
+    colour: int
+    shape: int = 0
+
+    @property
+    def css(self) -> str:
+        """str: The classes that draw it in the page's text."""
+        return f'c{(self.colour - 1) % SERIES + 1} m{self.shape % len(SHAPES)}' if self.colour else 'c0'
+
+    @property
+    def ink(self) -> str:
+        """str: The stand-in for its colour."""
+        return _INK[f's{(self.colour - 1) % SERIES + 1}'] if self.colour else _INK['ink']
+
+    def drawn(self, size: float) -> dict[str, Any]:
+        """Return matplotlib's arguments for a point of so many points of width; large ones have a rim."""
+        rim = dict(markeredgecolor=_INK['paper'], markeredgewidth=1) if size > 5 else dict(markeredgewidth=0)
+        marker = SHAPES[self.shape % len(SHAPES)] if self.colour else 'D'
+        return dict(marker=marker, color=self.ink, markersize=size, **rim)
+
+
+@dataclass(frozen=True)
+class Point:
+    """A network in the figure of accuracy against latency.
+
+    Args:
+        label (str): Its name.
+        ms (float): Median latency of a batch.
+        top1 (float): In percent.
+        mark (Mark): What it is drawn with.
+        sd (float, optional): Of the top-1 accuracy over the seeds. Defaults to None.
+    """
+
+    label: str
+    ms: float
+    top1: float
+    mark: Mark
+    sd: float | None = None
+
+
+def check_matplotlib() -> None:
+    """Refuse to begin what needs plots.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+    """
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise ImportError("plots need matplotlib; install it with: pip install 'mmrecast[quickstart]'") from error
+
+
+def latency_figure(panels: Sequence[tuple[int, Sequence[Point]]]) -> str:
+    """Return top-1 accuracy against latency, one panel below the other for each batch size.
+
+    Args:
+        panels (Sequence[tuple[int, Sequence[Point]]]): Batch size and the networks measured at it. Of more than
+            ``NAMED`` networks, only the teacher's name is written.
 
     Raises:
         ImportError: matplotlib is not installed.
     """
 
     def draw(figure: Any) -> None:
-        axes = figure.add_subplot()
-        for _, ms, error, sd, colour in points:
-            ink = _colour(colour)
-            if sd:
-                axes.errorbar(ms, error, yerr=sd, color=ink, linewidth=1.4, capsize=3)
-            marker = 'D' if colour == 0 else 'o'
-            axes.plot(ms, error, marker, color=ink, markersize=8, markeredgecolor=_INK['paper'], markeredgewidth=1.5)
-        widest = max(p[1] for p in points)
-        heights = [p[2] for p in points]
-        spread = max(max(heights) - min(heights), 0.5)
-        axes.set_xlim(0, widest * 1.12)
-        axes.set_ylim(min(heights) - 0.18 * spread, max(heights) + 0.18 * spread)
-        for (label, ms, _, _, colour), height in zip(points, _apart(heights, 0.09 * spread * 1.36), strict=True):
-            left = ms > 0.6 * widest
-            axes.annotate(
-                label,
-                (ms, height),
-                xytext=(-9 if left else 9, 0),
-                textcoords='offset points',
-                ha='right' if left else 'left',
-                va='center',
-                color=_colour(colour),
-                fontweight='bold',
-            )
-        axes.set_xlabel('latency, ms per image')
-        axes.set_ylabel('top-1 error, %')
+        drawn = []
+        for axes, (size, points) in zip(figure.subplots(len(panels), 1, squeeze=False)[:, 0], panels, strict=True):
+            for point in points:
+                if point.sd:
+                    axes.errorbar(point.ms, point.top1, yerr=point.sd, color=point.mark.ink, linewidth=1.4, capsize=3)
+                axes.plot(point.ms, point.top1, **point.mark.drawn(9))
+            heights = [p.top1 for p in points]
+            spread = max(max(heights) - min(heights), 0.5)
+            axes.set_xlim(0, max(p.ms for p in points) * 1.12)
+            axes.set_ylim(min(heights) - 0.22 * spread, max(heights) + 0.22 * spread)
+            axes.set_xlabel('latency of one image, ms' if size == 1 else f'latency of a batch of {size}, ms')
+            axes.set_ylabel('top-1, %')
+            drawn.append((axes, points))
+        figure.draw_without_rendering()  # the layout settles where the points are
+        for axes, points in drawn:
+            _name_points(axes, points if len(points) <= NAMED else [p for p in points if not p.mark.colour])
 
-    return _svg(draw, (5.2, 4.2), 'latency', 'Top-1 error against latency')
+    return _svg(draw, (5.2, 2.7 * len(panels)), 'latency', 'Top-1 accuracy against latency')
 
 
-def stages_figure(runs: Sequence[tuple[str, Sequence[dict], int]], teacher_top1: float | None = None) -> str:
+def stages_figure(runs: Sequence[tuple[Sequence[dict], Mark]], teacher_top1: float | None = None) -> str:
     """Return relative error and top-1 after every stage, one above the other.
 
     Args:
-        runs (Sequence[tuple]): (label, the run's ``stages``, colour number), one per run.
+        runs (Sequence[tuple]): (the run's ``stages``, what it is drawn with), one per run. Of many, only the lines
+            are drawn.
         teacher_top1 (float, optional): Drawn as a dashed line. Defaults to None.
 
     Raises:
@@ -89,23 +146,27 @@ def stages_figure(runs: Sequence[tuple[str, Sequence[dict], int]], teacher_top1:
     """
 
     def draw(figure: Any) -> None:
+        from matplotlib.ticker import LogLocator
+
         upper, lower = figure.subplots(2, 1, sharex=True)
         values = []
-        for _, stages, colour in runs:
-            ink = _colour(colour)
-            start = _series(stages, 'relative_error_start')
+        few = len(runs) <= FEW
+        for stages, mark in runs:
+            line = dict(linestyle='-', linewidth=1.6) | mark.drawn(4) if few else dict(color=mark.ink, linewidth=1.2)
+            start = _series(stages, 'relative_error_start') if few else []
             end = _series(stages, 'relative_error')
             values += [v for _, v in start + end]
-            upper.plot(*_columns(start), 'o', markerfacecolor='none', markeredgecolor=ink, markersize=4)
-            upper.plot(*_columns(end), '-o', color=ink, markersize=4, linewidth=1.6)
-            lower.plot(*_columns(_series(stages, 'top1')), '-o', color=ink, markersize=4, linewidth=1.6)
+            upper.plot(*_columns(start), 'o', markerfacecolor='none', markeredgecolor=mark.ink, markersize=4)
+            upper.plot(*_columns(end), **line)
+            lower.plot(*_columns(_series(stages, 'top1')), **line)
         if values and min(values) > 0 and log10(max(values) / min(values)) > 1:
-            upper.set_yscale('log')
+            upper.set_yscale('log', subs=())
+            upper.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if max(values) / min(values) < 300 else (1,)))
             upper.yaxis.set_major_formatter('{x:g}')
         elif values:
             upper.set_ylim(bottom=0)
         upper.set_ylabel('relative error')
-        if any(_series(stages, 'relative_error_start') for _, stages, _ in runs):
+        if few and any(_series(stages, 'relative_error_start') for stages, _ in runs):
             upper.set_title('○ before a stage   ● after it', loc='left', color=_INK['muted'], fontsize=9)
         if teacher_top1 is not None:
             lower.axhline(teacher_top1, color=_INK['muted'], linewidth=1.2, linestyle=(0, (4, 3)))
@@ -117,18 +178,19 @@ def stages_figure(runs: Sequence[tuple[str, Sequence[dict], int]], teacher_top1:
         lower.set_ylabel('top-1, %')
         lower.set_xlabel('stage')
         lower.xaxis.get_major_locator().set_params(integer=True)
-        lower.set_xlim(0.3, max(len(stages) for _, stages, _ in runs) + 0.7)
+        lower.set_xlim(0.3, max(len(stages) for stages, _ in runs) + 0.7)
 
-    return _svg(draw, (5.2, 4.2), 'stages', 'Relative error and top-1 after each stage')
+    return _svg(draw, (5.2, 5.4), 'stages', 'Relative error and top-1 after each stage')
 
 
-def plan_figure(rows: Sequence[dict], measure: str, title: str) -> str:
+def plan_figure(rows: Sequence[dict], measure: str, title: str, name: str = 'plan') -> str:
     """Return one pair of bars per block of a plan: before, pale, and after, inside it.
 
     Args:
         rows (Sequence[dict]): From :func:`mmrecast.analysis.plan_table.plan_rows`.
         measure (str): ``'params'``, ``'mults'`` or ``'acts'``.
         title (str): What the vertical axis says.
+        name (str): Tells it from the page's other figures. Defaults to ``'plan'``.
 
     Raises:
         ImportError: matplotlib is not installed.
@@ -149,17 +211,16 @@ def plan_figure(rows: Sequence[dict], measure: str, title: str) -> str:
         axes.set_xlabel('block, in the order of the table')
         axes.set_ylabel(f'{title}, {unit}' if unit else title)
 
-    return _svg(draw, (10.4, 2.6), f'plan-{measure}', f'{title} per block before and after')
+    return _svg(draw, (10.4, 2.6), name, f'{title} per block before and after')
 
 
 def _svg(draw: Callable[[Any], None], size: tuple[float, float], name: str, title: str) -> str:
     """Draw on a fresh figure and return it as one ``<svg>`` element that inherits the page's colours."""
-    try:
-        from matplotlib import rc_context
-        from matplotlib.backends.backend_svg import FigureCanvasSVG
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError("plots need matplotlib; install it with: pip install 'mmrecast[quickstart]'") from error
+    check_matplotlib()
+    from matplotlib import rc_context
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
     out = StringIO()
     with rc_context(_STYLE):
         figure = Figure(figsize=size, layout='constrained')
@@ -181,8 +242,21 @@ def _svg(draw: Callable[[Any], None], size: tuple[float, float], name: str, titl
     return re.sub(r'<svg ', f'<svg role="img" aria-label="{title}" ', svg, count=1)
 
 
-def _colour(number: int) -> str:
-    return _INK['ink'] if number == 0 else _INK[f's{(number - 1) % SERIES + 1}']
+def _name_points(axes: Any, points: Sequence[Point]) -> None:
+    """Write the names beside the points; a thin line leads to a name that stands further off."""
+    unit = 72 / axes.figure.dpi  # pixels → points
+    where = [tuple(axes.transData.transform((p.ms, p.top1)) * unit) for p in points]
+    sizes = [(5.9 * len(p.label) + 2, 12.5) for p in points]
+    box = axes.get_window_extent()
+    centres = place_labels(where, sizes, tuple(side * unit for side in box.extents))
+    for point, (x, y), (_, height), (cx, cy) in zip(points, where, sizes, centres, strict=True):
+        ink = point.mark.ink
+        far = abs(cy - y) > height + NEAR
+        axes.annotate(
+            point.label, (point.ms, point.top1), xytext=(cx - x, cy - y), textcoords='offset points', ha='center',
+            va='center', color=ink, fontweight='bold', in_layout=False,
+            arrowprops=dict(arrowstyle='-', color=ink, linewidth=0.8, shrinkA=0, shrinkB=5) if far else None,
+        )  # fmt: skip
 
 
 def _series(stages: Sequence[dict], field: str) -> list[tuple[int, float]]:
@@ -193,15 +267,3 @@ def _series(stages: Sequence[dict], field: str) -> list[tuple[int, float]]:
 
 def _columns(pairs: Sequence[tuple[int, float]]) -> tuple[list[int], list[float]]:
     return [p[0] for p in pairs], [p[1] for p in pairs]
-
-
-def _apart(heights: Sequence[float], distance: float) -> list[float]:
-    """Push heights closer than ``distance`` apart, each as far as its neighbour, keeping their order."""
-    order = sorted(range(len(heights)), key=lambda i: heights[i])
-    moved = list(heights)
-    for _ in range(20 * len(heights)):
-        for below, above in zip(order, order[1:], strict=False):
-            lack = max(distance - (moved[above] - moved[below]), 0) / 2
-            moved[below] -= lack
-            moved[above] += lack
-    return moved

@@ -1,4 +1,4 @@
-"""Write the comparison of a recasting with its teacher and with other methods as one self-contained page."""
+"""Write the comparison of students with their teacher and with one another as one self-contained page."""
 
 from collections.abc import Iterable, Sequence
 from importlib.resources import files
@@ -6,22 +6,23 @@ from pathlib import Path
 from typing import Any
 
 from mmrecast.analysis import headline as words
-from mmrecast.analysis.complexity import Complexity
-from mmrecast.analysis.latency import Latency
-from mmrecast.analysis.numbers import NOTHING, duration, shape_text
+from mmrecast.analysis.comparison import Comparison
+from mmrecast.analysis.comparison_tables import cells, columns
+from mmrecast.analysis.footnotes import notes as how_to_read
+from mmrecast.analysis.footnotes import settings
+from mmrecast.analysis.numbers import NOTHING, duration
 from mmrecast.analysis.plan_table import MEASURES, arrow
-from mmrecast.analysis.plots import SERIES, latency_figure, plan_figure, stages_figure
-from mmrecast.analysis.results import COLUMNS, ResultRow, check_comparable, method_labels, table_rows
+from mmrecast.analysis.plots import NAMED, SERIES, Mark, Point, latency_figure, plan_figure, stages_figure
+from mmrecast.analysis.rows import ResultRow, batch_sizes
 from mmrecast.utils.checkpoint import write_text
+
+LONG = 34  # rows of a plan that is not unfolded
 
 
 def write_report(
     path: str | Path,
     title: str,
-    results: Sequence[dict],
-    plan_rows: Sequence[dict] = (),
-    latencies: dict[str, Latency] | None = None,
-    complexities: dict[str, Complexity] | None = None,
+    comparison: Comparison,
     *,
     command: str | Sequence[str] | None = None,
     teacher_name: str | None = None,
@@ -29,19 +30,15 @@ def write_report(
     main: str | None = None,
     notes: Iterable[str] = (),
 ) -> Path:
-    """Write one HTML page that needs no other file; every number in it comes from the arguments.
+    """Write one HTML page that needs no other file; every number in it comes from the comparison.
 
     Args:
         path (str | Path): File to write.
         title (str): Heading of the page.
-        results (Sequence[dict]): From :func:`mmrecast.analysis.results.read_results`.
-        plan_rows (Sequence[dict]): From :func:`mmrecast.analysis.plan_table.plan_rows`. Defaults to none.
-        latencies (dict[str, Latency], optional): By line or method, with ``'teacher'`` and ``'student'`` as
-            in :func:`mmrecast.analysis.results.table_rows`.
-        complexities (dict[str, Complexity], optional): Keyed alike.
+        comparison (Comparison): From :func:`mmrecast.analysis.comparison.compare`.
         command (str | Sequence[str], optional): What was typed to get here.
-        teacher_name (str, optional): How the headline calls the teacher.
-        student_name (str, optional): How the headline calls the student.
+        teacher_name (str, optional): How the headline calls the teacher. Defaults to None: as its config does.
+        student_name (str, optional): How the headline calls the student. Defaults to None: what the plan says.
         main (str, optional): Line or method the headline is about. Defaults to None: ``recasting``, else the
             first.
         notes (Iterable[str]): Further remarks for the foot of the page.
@@ -50,84 +47,125 @@ def write_report(
         Path: The file written.
 
     Raises:
-        ValueError: No results, or results that cannot stand in one table.
+        ValueError: No results.
         KeyError: ``main`` is not among the results.
         ImportError: matplotlib is not installed.
     """
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
-    if not results:
+    if not comparison.results:
         raise ValueError('no results to report on: give one or more')
-    check_comparable(results)
-    rows = table_rows(results, complexities, latencies)
+    rows = comparison.rows
     student = words.main_row(rows, main)
-    colours = _colours(rows)
-    labels = method_labels(results)
-    runs = [run for run, label in zip(results, labels, strict=True) if label == student.label]
-    figures = _figures(rows, colours, student, runs, plan_rows)
+    marks = line_marks(rows)
+    drawn = [row for row in rows if not row.is_teacher and any(map(_has_stages, row.results))]
+    measured = [row for row in rows if row.latencies and row.error]
+    sizes = batch_sizes(rows)
+    plan = comparison.plans.get(student.key, ())
     page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = page.from_string(files('mmrecast.analysis').joinpath('report.html').read_text(encoding='utf-8'))
     html = template.render(
         title=title,
-        headline=words.headline(rows, plan_rows, main, teacher_name, student_name),
+        headline=words.headline(rows, plan, main, teacher_name or comparison.teacher_name or None, student_name),
         comparison=words.comparison(rows, main),
-        caution=words.caution(rows, results[0]['val_images'], main),
+        caution=words.caution(rows, comparison.results[0]['val_images'], main),
         tiles=words.tiles(rows, main),
-        columns=COLUMNS,
-        rows=[(row.cells(), colours[row.label], row is student) for row in rows],
-        figures={name: Markup(svg) for name, svg in figures.items()},
-        plan=[_plan_cells(row) for row in plan_rows],
-        stages=_stage_cells(runs[0]),
-        stage_run=f'{student.label}, seed {runs[0]["seed"]}',
-        stage_images=sorted({s['val_images'] for r in runs for s in r['stages'] if s.get('val_images')}),
-        settings=_settings(results, rows, command),
-        notes=[*_notes(rows, 'stages' in figures), *notes],
+        columns=columns(rows),
+        rows=[(_name_of(row), cells(row, sizes)[1:], marks[row.label].css, row is student) for row in rows],
+        figures={name: Markup(svg) for name, svg in _figures(rows, drawn, marks).items()},
+        measured=[(row.label, marks[row.label].css) for row in measured] if len(measured) > NAMED else [],
+        drawn=[(row.label, marks[row.label].css) for row in drawn] if len(drawn) > 1 else [],
+        stages=[(_run_name(row, run), _stage_cells(run)) for row in drawn for run in row.results if _has_stages(run)],
+        stage_images=_numbers_of_images(drawn),
+        plans=[_plan_part(number, key, comparison, Markup) for number, key in enumerate(comparison.plans)],
+        settings=settings(comparison, command),
+        notes=[*how_to_read(comparison), *notes],
     )
     write_text(html, path)
     return Path(path)
 
 
-def _colours(rows: Sequence[ResultRow]) -> dict[str, int]:
-    """Return 0 for the teacher and 1, 2, ... for the methods, repeating after ``SERIES``."""
-    students = [row.label for row in rows if row.method != 'teacher']
-    colours = {label: i % SERIES + 1 for i, label in enumerate(students)}
-    return {**colours, **{row.label: 0 for row in rows if row.method == 'teacher'}}
+def _name_of(row: ResultRow) -> tuple[str, str]:
+    """Return a line's name in two parts: the method, and what it is in detail."""
+    parts = [row.detail] * bool(row.detail) + [f'{row.runs} seeds'] * (row.runs > 1)
+    return row.method or row.label, ', '.join(parts)
 
 
-def _figures(
-    rows: Sequence[ResultRow],
-    colours: dict[str, int],
-    student: ResultRow,
-    runs: Sequence[dict],
-    plan: Sequence[dict],
-) -> dict[str, str]:
+def line_marks(rows: Sequence[ResultRow]) -> dict[str, Mark]:
+    """Return what each line is drawn with: of one student, a colour each; of several, a colour for each student.
+
+    Lines of one student then differ in shape, and a method has the same shape wherever that can be.
+    """
+    students = [row for row in rows if not row.is_teacher]
+    keys, methods = (list(dict.fromkeys(getattr(row, name) for row in students)) for name in ('key', 'method'))
+    marks = {row.label: Mark(0) for row in rows if row.is_teacher}
+    for number, row in enumerate(students):
+        mark = Mark(number + 1, number // SERIES)
+        if len(keys) > 1:
+            mark = Mark(keys.index(row.key) + 1, methods.index(row.method))
+        while mark in marks.values() and mark.shape < len(rows):
+            mark = Mark(mark.colour, mark.shape + 1)
+        marks[row.label] = mark
+    return marks
+
+
+def _figures(rows: Sequence[ResultRow], drawn: Sequence[ResultRow], marks: dict[str, Mark]) -> dict[str, str]:
     """Return the figures for which there is data."""
-    figures = {}
-    points = [
-        (row.label, row.latency.ms_per_image, row.error.mean, row.error.sd, colours[row.label])
-        for row in rows
-        if row.latency and row.error
-    ]
-    if points:
-        figures['latency'] = latency_figure(points)
-    if any(stage.get('relative_error') is not None for run in runs for stage in run['stages']):
-        teacher = next((row.error for row in rows if row.method == 'teacher'), None)
-        drawn = [(student.label, run['stages'], colours[student.label]) for run in runs]
-        figures['stages'] = stages_figure(drawn, None if teacher is None else 100 - teacher.mean)
-    if any(row['kind'] == 'block' for row in plan):
-        figures['plan'] = plan_figure(plan, 'acts', 'activations read')
+    figures, panels = {}, []
+    for size in batch_sizes(rows):
+        points = [
+            Point(row.label, row.latencies[size].median_ms, 100 - row.error.mean, marks[row.label], row.error.sd)
+            for row in rows
+            if size in row.latencies and row.error
+        ]
+        panels += [(size, points)] if points else []
+    if panels:
+        figures['latency'] = latency_figure(panels)
+    runs = [(run['stages'], marks[row.label]) for row in drawn for run in row.results if _has_stages(run)]
+    if runs:
+        teacher = next((row.error for row in rows if row.is_teacher), None)
+        figures['stages'] = stages_figure(runs, None if teacher is None else 100 - teacher.mean)
     return figures
 
 
+def _has_stages(run: dict) -> bool:
+    """Tell whether a run went block by block: whether any of its stages was held against the teacher."""
+    return any(stage.get('relative_error') is not None for stage in run['stages'])
+
+
+def _run_name(row: ResultRow, run: dict) -> str:
+    return f'{row.label}, seed {run["seed"]}'
+
+
+def _numbers_of_images(rows: Sequence[ResultRow]) -> list[int]:
+    """Return on how many images the stages were judged."""
+    stages = (stage for row in rows for run in row.results for stage in run['stages'])
+    return sorted({stage['val_images'] for stage in stages if stage.get('val_images')})
+
+
+def _plan_part(number: int, key: str, comparison: Comparison, markup: type) -> dict[str, Any]:
+    """Return what the page says of one student's plan."""
+    rows = comparison.plans[key]
+    counted = [row for row in rows if row['kind'] == 'block' and row['acts'] is not None]
+    figure = plan_figure(counted, 'acts', 'activations read', f'plan-{number}') if counted else ''
+    return dict(
+        name=comparison.student_names.get(key, ''),
+        lines=[row.label for row in comparison.rows if row.key == key and not row.is_teacher],
+        figure=markup(figure),
+        unfolded=len(comparison.plans) == 1 and len(rows) <= LONG,
+        rows=[_plan_cells(row) for row in rows],
+    )
+
+
 def _plan_cells(row: dict) -> dict[str, Any]:
-    cells = [
+    texts = [
         row['path'],
         row['source'] or NOTHING,
         row['target'] or NOTHING,
         *(arrow(row[m]) for m in MEASURES),
     ]
-    return dict(cells=cells, kind=row['kind'])
+    return dict(cells=texts, kind=row['kind'])
 
 
 def _stage_cells(run: dict) -> list[list[str]]:
@@ -149,74 +187,3 @@ def _stage_cells(run: dict) -> list[list[str]]:
         ]
         for place, stage in enumerate(run['stages'], start=1)
     ]
-
-
-def _settings(
-    results: Sequence[dict], rows: Sequence[ResultRow], command: str | Sequence[str] | None
-) -> list[tuple[str, list[str]]]:
-    """Return what the numbers were made with: a name and its values, each value once."""
-
-    def distinct(values: Iterable[Any]) -> list[str]:
-        return list(dict.fromkeys(str(v) for v in values if v not in (None, '', [], {})))
-
-    def joined(field: str) -> list[str]:
-        facts = (r.get(field) or {} for r in results)
-        return distinct(', '.join(f'{k} {v}' for k, v in f.items() if v is not None) for f in facts)
-
-    latencies = [row.latency for row in rows if row.latency]
-    commands = [command] if isinstance(command, str) else list(command or ())
-    settings = [
-        ('command', distinct(commands)),
-        ('config', distinct(r.get('config') for r in results)),
-        (
-            'data',
-            distinct(f'{r["dataset"]}, {r["classes"]} classes, {r["val_images"]:,} test images' for r in results),
-        ),
-        ('data root', distinct(r.get('data_root') for r in results)),
-        ('input', distinct(shape_text(r['input_shape']) for r in results if r.get('input_shape'))),
-        ('seeds', [', '.join(distinct(r['seed'] for r in results))]),
-        ('budget', [_budget(row) for row in rows if row.images]),
-        ('machine', joined('machine')),
-        ('versions', joined('versions')),
-        ('latency', distinct(_conditions(latency) for latency in latencies)),
-    ]
-    return [(name, values) for name, values in settings if values]
-
-
-def _budget(row: ResultRow) -> str:
-    return f'{row.label}: {row.images.mean:,.0f} images, {duration(row.seconds.mean)} of training per run'
-
-
-def _conditions(latency: Latency) -> str:
-    plural = '' if latency.threads == 1 else 's'
-    return (
-        f'batch of {latency.batch_size}, {latency.device}, {latency.threads} thread{plural}, median of '
-        f'{latency.repeats} rounds in which all networks take turns'
-    )
-
-
-def _notes(rows: Sequence[ResultRow], stages: bool) -> list[str]:
-    """Return how the numbers of the table are to be read."""
-    notes = ['Gap to teacher: top-1 error minus the teacher’s, in points; a plus is more error than the teacher’s.']
-    if any(row.error and row.error.sd is not None for row in rows):
-        notes.append('± is the sample standard deviation over the seeds.')
-    conventions = {row.complexity.convention for row in rows if row.complexity}
-    layers = {'cifar': 'convolutions', 'imagenet': 'convolutions and the classifier'}
-    readers = {
-        'cifar': 'convolutions and poolings other than the global one',
-        'imagenet': 'convolutions, poolings and the classifier',
-    }
-    for convention in sorted(conventions):
-        notes.append(
-            f'Params and mults count the weights and multiplications of {layers[convention]} only, without '
-            f'biases and BatchNorm; acts are the elements that {readers[convention]} read. All per image, '
-            'counted by running the network.'
-        )
-    uncounted = sorted({name for row in rows if row.complexity for name in row.complexity.uncounted})
-    if uncounted:
-        notes.append(f'Run but not counted: {", ".join(uncounted)}.')
-    if any(row.speed_up for row in rows):
-        notes.append('Speed-up: the teacher’s time over the network’s, median of the rounds.')
-    if stages:
-        notes.append('Relative error of a stage: squared difference to the teacher’s output over its variance.')
-    return notes

@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mmrecast.analysis.complexity import convention_for, count
+from mmrecast.analysis.complexity import convention_for, count, fvcore_totals
 
 
 def plain_network(widths: list[int], strides: list[int]) -> nn.Module:
@@ -133,6 +133,74 @@ def test_part_of_a_network():
     network.forward = lambda x: network['ab'](network['a'](x))
     got = count(network, (3, 2, 2))
     assert (got.under('a').params, got.under('a', 'ab').params) == (12, 32)
+
+
+class Chain(nn.Module):
+    """Stem, two blocks with functional pooling between them, head; the first block is a span of two modules."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.one = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 5, 1)
+        self.behind, self.two = nn.Conv2d(5, 5, 1), nn.Sequential(nn.Conv2d(5, 6, 1), nn.Conv2d(6, 7, 1))
+        self.onetwo, self.fc = nn.Conv2d(7, 8, 1), nn.Linear(8, 9)
+
+    def forward(self, x):
+        x = F.max_pool2d(self.behind(self.one(self.stem(x))), 2)
+        return self.fc(self.onetwo(self.two(x)).mean((2, 3)))
+
+
+def test_parts_leave_nothing_out():
+    got = count(Chain(), (3, 4, 4), 'imagenet')
+    parts = got.parts([('one', 'behind'), ('two',)])
+    assert [(p.kind, p.name, p.count.params, p.count.mults, p.count.acts) for p in parts] == [
+        ('stem', 'stem', 108, 108 * 16, 3 * 16),
+        ('block', 'one', 20 + 25, 45 * 16, 4 * 16 + 5 * 16),
+        ('glue', 'glue behind one', 0, 0, 5 * 16),
+        ('block', 'two', 30 + 42, 72 * 4, 5 * 4 + 6 * 4),
+        ('head', 'head', 56 + 72, 56 * 4 + 72, 7 * 4 + 8 * 4 + 8),
+    ]
+    assert [row for part in parts for row in part.count.rows] == list(got.rows)
+
+
+def test_parts_without_glue_or_counted_layers():
+    got = count(nn.Sequential(nn.Identity(), nn.Conv2d(3, 4, 1)), (3, 2, 2))
+    assert [(p.name, p.count.params) for p in got.parts([('0',), ('1',)])] == [('0', 0), ('1', 12)]
+    assert [(p.name, p.kind, p.count.params) for p in got.parts([])] == [('stem', 'stem', 12)]
+
+
+def test_fvcore_totals_of_resnet50():
+    network = torchvision_network('resnet50').to_empty(device='cpu')
+    got = fvcore_totals(network, (3, 224, 224))
+    rows = count(network, (3, 224, 224), 'imagenet').rows
+    written = {True: 0, False: 0}  # by fully connected layers, by convolutions
+    for row in rows:
+        if row.mults:
+            written[row.type == 'Linear'] += torch.Size(row.out_shape).numel() * row.calls
+    operators = got.flops_by_operator
+    assert got.params == 25_557_032
+    assert (operators['conv'], operators['linear']) == (4_087_136_256, 2_048_000)  # 4.09 G
+    assert operators['batch_norm'] == 2 * written[False]
+    assert operators['adaptive_avg_pool2d'] == 2048 * 7 * 7
+    assert got.flops == sum(operators.values())
+    assert got.activations == written[False] + written[True] == 11_114_984
+
+
+def test_fvcore_totals_are_those_of_mmengine_but_for_padding_in_words(caplog, capsys):
+    from mmengine.analysis import get_model_complexity_info
+
+    def network(padding):
+        return nn.Sequential(nn.Conv2d(3, 8, 3, padding=padding, groups=1), nn.BatchNorm2d(8), nn.ReLU()).train()
+
+    theirs = get_model_complexity_info(network(1).eval(), (3, 6, 6), show_table=False, show_arch=False)
+    capsys.readouterr(), caplog.clear()
+    ours = network(1)
+    state = {name: value.clone() for name, value in ours.state_dict().items()}
+    got = fvcore_totals(ours, (3, 6, 6))
+    assert (got.params, got.flops, got.activations) == (theirs['params'], theirs['flops'], theirs['activations'])
+    assert got.flops_by_operator == dict(conv=8 * 27 * 36, batch_norm=2 * 8 * 36)
+    assert fvcore_totals(network('same'), (3, 6, 6)) == got
+    assert ours.training and all(torch.equal(value, state[name]) for name, value in ours.state_dict().items())
+    assert (caplog.records, *capsys.readouterr()) == ([], '', '')
 
 
 def test_errors():

@@ -155,7 +155,7 @@ def test_blocks_of_teacher_and_student(run, sources, tmp_path):
 
 def test_blocks_of_a_network_alone(run, tmp_path):
     out = tmp_path / 'latency.json'
-    shape = ['--input-shape', 3, 32, 32]
+    shape = ['--shape', 3, 32, 32]
     status, text, error = run('torchvision:resnet18', *QUICK, *shape, '--blocks', '--json', out)
     assert status == 0, error
     parts = json.loads(out.read_text())['groups'][0]['blocks'][0]['parts']
@@ -225,9 +225,9 @@ def test_subnormal_activations_are_told(run, write, monkeypatch, tool):
         (['torchvision:resnet18', '--repeats', '1', '2', '3'], 'error: 3 --repeats for 2 --batch-sizes: give one'),
         (['torchvision:resnet18', '--compile', '--blocks'], 'error: --blocks and --compile exclude each other: '),
         (['torchvision:resnet18', '--json', 'no/such/o.json'], 'error: --json no/such/o.json is no file in a folder'),
-        (['torchvision:resnet18', '--input-shape', '3', '0', '9'], 'error: an input shape is three numbers (C, H, W)'),
-        (['torchvision:squeezenet1_0', '--blocks', '--input-shape', '3', '64', '64'], 'error: squeezenet1_0 has no bl'),
-        (['torchvision:resnet18', '--input-shape', '1', '9', '9'], 'error: ResNet does not take an input of (1, 9, 9)'),
+        (['torchvision:resnet18', '--shape', '3', '0', '9'], 'error: an input shape is three numbers (C, H, W)'),
+        (['torchvision:squeezenet1_0', '--blocks', '--shape', '3', '64', '64'], 'error: squeezenet1_0 has no bl'),
+        (['torchvision:resnet18', '--shape', '1', '9', '9'], 'error: ResNet does not take an input of (1, 9, 9)'),
     ],
 )  # fmt: skip
 def test_mistakes(run, args, message):

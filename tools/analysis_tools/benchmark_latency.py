@@ -26,10 +26,11 @@ from mmrecast.analysis.latency import Latency, check_counts, compare_latency
 from mmrecast.analysis.latency_settings import DTYPES, LatencySettings
 from mmrecast.analysis.numbers import MINUS, milliseconds, shape_text, times
 from mmrecast.analysis.tables import render_table
-from mmrecast.apis.networks import WEIGHTS, Networks, architecture, networks_of
+from mmrecast.apis.networks import Networks, architecture, networks_of
 from mmrecast.engine.hooks import machine
 from mmrecast.surgery.chain import ChainBlock, Shape, find_chain
 from mmrecast.surgery.plan import Plan, PlanEntry
+from mmrecast.surgery.student_file import is_weight_file
 from mmrecast.utils.checkpoint import write_json
 from mmrecast.utils.cli import told_in_one_line
 
@@ -74,7 +75,7 @@ def grouped(sources: Sequence[str], input_shape: Sequence[int] | None) -> list[G
             if name in group.networks:
                 name = str(source)
             known[identity] = name
-            trained = network is found.student and Path(source).suffix in WEIGHTS
+            trained = network is found.student and is_weight_file(source)
             group.networks[name] = network if trained else fill_statistics(network, found.input_shape)
             group.plans[name] = plan if constructor == base else None
     return list(groups.values())
@@ -247,9 +248,7 @@ def main() -> None:
     parser.add_argument('--batch-sizes', nargs='+', type=int, default=[1, 64], help='images per pass (1 64)')
     parser.add_argument('--repeats', nargs='+', type=int, default=[30], help='rounds, for all or for each size (30)')
     parser.add_argument('--warmup', type=int, default=5, help='rounds before that are not measured (5)')
-    parser.add_argument(
-        '--input-shape', nargs=3, type=int, metavar=('C', 'H', 'W'), help="the source's, else 3 224 224"
-    )
+    parser.add_argument('--shape', nargs=3, type=int, metavar=('C', 'H', 'W'), help="the source's, else 3 224 224")
     parser.add_argument('--device', default='cpu', help='cpu, cuda or cuda:N (cpu)')
     parser.add_argument('--dtype', default='float32', help=f'{", ".join(DTYPES)} (float32)')
     parser.add_argument('--threads', type=int, help="PyTorch's threads on the CPU (as many as there are cores)")
@@ -261,7 +260,7 @@ def main() -> None:
     args = parser.parse_args()
     with told_in_one_line():
         settings = checked(args)
-        groups = grouped(args.sources, args.input_shape)
+        groups = grouped(args.sources, args.shape)
         blocks = [compared_blocks(group) if args.blocks else [] for group in groups]
         where = conditions(settings)
         print(', '.join(f'{key.replace("_", " ")} {value}' for key, value in where.items() if value is not None))

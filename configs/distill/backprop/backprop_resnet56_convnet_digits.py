@@ -1,12 +1,12 @@
 _base_ = [
     '../_base_/models/resnet56_digits.py',
+    '../_base_/recipes/resnet_convnet.py',
     '../_base_/datasets/digits.py',
     '../_base_/schedules/scratch_digits.py',
     '../_base_/default_runtime.py',
 ]
-recipe = [dict(source='backbone.layer*.*', target=dict(type='ConvBlock'))]
 model = dict(
     type='SingleTeacherDistill',
-    student=dict(type='RecastStudent', source=_base_.teacher, recipe=recipe, input_shape=(1, 8, 8)),
+    student=dict(type='RecastStudent', source=_base_.teacher, recipe=_base_.recipe, input_shape=(1, 8, 8)),
 )
 custom_hooks = [dict(type='ResultHook', method='backprop')]

@@ -5,4 +5,4 @@ teacher = dict(
     neck=dict(type='GlobalAveragePooling'),
     head=dict(type='LinearClsHead', num_classes=10, in_channels=64),
 )
-teacher_ckpt = 'work_dirs/backprop_resnet20_cifar10/student.pth'
+teacher_ckpt = 'work_dirs/backprop_resnet20_cifar10-short/student.pth'

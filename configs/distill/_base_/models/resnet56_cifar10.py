@@ -1,8 +1,8 @@
-# He et al. (2016): ResNet-56 for 32x32 images, option-A shortcuts, widths 16/32/64.
+# ResNet-56 of He et al. (2016) for 32x32 images: option-A shortcuts, widths 16/32/64.
 teacher = dict(
     type='mmpretrain.ImageClassifier',
     backbone=dict(type='mmrecast.CifarResNet', depth=56, block='basic', shortcut='A'),
     neck=dict(type='GlobalAveragePooling'),
     head=dict(type='LinearClsHead', num_classes=10, in_channels=64),
 )
-teacher_ckpt = 'checkpoints/resnet56_cifar10.pth'
+teacher_ckpt = 'work_dirs/backprop_resnet56_cifar10/student.pth'

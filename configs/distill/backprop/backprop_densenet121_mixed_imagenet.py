@@ -1,0 +1,17 @@
+_base_ = [
+    '../_base_/models/densenet121_imagenet.py',
+    '../_base_/recipes/densenet121_mixed.py',
+    '../_base_/datasets/imagenet.py',
+    '../_base_/schedules/scratch_imagenet.py',
+    '../_base_/default_runtime.py',
+]
+model = dict(
+    type='SingleTeacherDistill',
+    student=dict(
+        type='RecastStudent',
+        source=dict(_base_.teacher, weights=None),
+        recipe=_base_.recipe,
+        input_shape=(3, 224, 224),
+    ),
+)
+custom_hooks = [dict(type='ResultHook', method='backprop')]

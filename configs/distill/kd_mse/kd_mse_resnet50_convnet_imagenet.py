@@ -1,0 +1,20 @@
+_base_ = [
+    '../_base_/models/resnet50_imagenet.py',
+    '../_base_/recipes/resnet50_convnet.py',
+    '../_base_/datasets/imagenet.py',
+    '../_base_/schedules/scratch_imagenet.py',
+    '../_base_/default_runtime.py',
+]
+model = dict(
+    type='SingleTeacherDistill',
+    teacher=_base_.teacher,
+    student=dict(
+        type='RecastStudent',
+        source=dict(_base_.teacher, weights=None),
+        recipe=_base_.recipe,
+        input_shape=(3, 224, 224),
+    ),
+    links=[dict(student='logits', teacher='logits', loss=dict(type='MSELoss'))],
+)
+train_dataloader = dict(batch_size=128)
+custom_hooks = [dict(type='ResultHook', method='kd_mse')]

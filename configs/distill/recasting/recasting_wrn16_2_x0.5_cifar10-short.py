@@ -1,0 +1,18 @@
+_base_ = [
+    '../_base_/models/wrn16_2_cifar10.py',
+    '../_base_/recipes/wrn_x0.5.py',
+    '../_base_/budgets/wrn16_2_x0.5.py',
+    '../_base_/datasets/cifar10.py',
+    '../_base_/schedules/recasting_cifar_short.py',
+    '../_base_/default_runtime.py',
+]
+model = dict(
+    type='Recasting',
+    teacher=_base_.teacher,
+    teacher_ckpt=_base_.teacher_ckpt,
+    recipe=_base_.recipe,
+    start=_base_.start,
+)
+train_cfg = dict(stages=_base_.recasting_stages)
+val_dataloader = dict(dataset=dict(num_samples=1000))
+custom_hooks = [dict(type='ResultHook', method='recasting')]

@@ -1,0 +1,10 @@
+_base_ = [
+    '../_base_/models/wrn28_10_cifar100.py',
+    '../_base_/recipes/wrn28_10_convnet.py',
+    '../_base_/datasets/cifar100.py',
+    '../_base_/schedules/recasting_cifar.py',
+    '../_base_/default_runtime.py',
+]
+model = dict(type='Recasting', teacher=_base_.teacher, teacher_ckpt=_base_.teacher_ckpt, recipe=_base_.recipe)
+train_dataloader = dict(batch_size=64)
+custom_hooks = [dict(type='ResultHook', method='recasting')]

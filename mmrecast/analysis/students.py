@@ -1,0 +1,219 @@
+"""Tell which networks a comparison is about, by the ``student.pth`` beside each result, and build them."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from torch import nn
+
+from mmrecast.analysis.activations import fill_statistics
+from mmrecast.analysis.results import ONE_TEACHER, student_key, teacher_top1
+from mmrecast.models import build_network, check_constructor, untrained
+from mmrecast.surgery.student_file import is_student, load_student
+from mmrecast.utils.checkpoint import load_file
+from mmrecast.utils.mistakes import explain
+
+TEACHER = 'teacher'
+_UNUSABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError)
+
+
+@dataclass(frozen=True)
+class Networks:
+    """The networks of a comparison, in eval mode, on the CPU.
+
+    Args:
+        students (dict[str, nn.Module]): By :func:`mmrecast.analysis.results.student_key`.
+        sources (dict[str, nn.Module]): What each recast student was made of, untrained; keyed alike.
+        teacher (nn.Module, optional): Trained where a run that trained it is among the results, else untrained.
+        absent (dict[str, str]): Why a student (or ``'teacher'``) could not be built.
+    """
+
+    students: dict[str, nn.Module] = field(default_factory=dict)
+    sources: dict[str, nn.Module] = field(default_factory=dict)
+    teacher: nn.Module | None = None
+    absent: dict[str, str] = field(default_factory=dict)
+
+
+def with_constructors(results: Sequence[dict]) -> list[dict]:
+    """Return the results, each with the ``constructor`` of its student and, where there is none, why (``absent``).
+
+    The constructor is the config of the network before its blocks were recast, without weights.
+
+    Args:
+        results (Sequence[dict]): From :func:`mmrecast.analysis.results.read_results`.
+
+    Raises:
+        ValueError: The students were made of, or taught by, networks of different shapes: they have other teachers.
+    """
+    found = []
+    for result in results:
+        constructor, absent = None, ''
+        try:
+            content = load_file(_student_file(result))
+            constructor = content.get('constructor') if is_student(content) else None
+            if constructor is None:
+                absent = f'{_student_file(result)} holds no constructor, so that the network cannot be built from it'
+        except _UNUSABLE as error:
+            absent = explain(error)
+        found.append({**result, 'constructor': constructor, 'absent': absent})
+    _refuse_other_teachers(found)
+    return found
+
+
+def teachers_own(results: Sequence[dict]) -> list[dict]:
+    """Return those of the results that are the teacher's own training.
+
+    Such a run had no teacher, recast nothing, ended with the accuracy that others measured for their teacher, and
+    trained the network that the others' teacher is (or, where they do not tell, one that no other run trained).
+
+    Args:
+        results (Sequence[dict]): From :func:`with_constructors`.
+    """
+    taught = [r for r in results if teacher_top1(r) is not None]
+    known = [_text(constructor) for constructor, _ in teacher_constructors(results)]
+    trained = [student_key(r) for r in taught]
+    own = []
+    for result in results:
+        built = result.get('constructor')
+        if not built or result.get('plan') or result.get('teacher') or result['top1'] is None:
+            continue
+        as_good = any(abs(teacher_top1(r) - result['top1']) <= ONE_TEACHER for r in taught)
+        same = _text(built) in known if known else student_key(result) not in trained
+        if as_good and same:
+            own.append(result)
+    return own
+
+
+def teacher_constructors(results: Sequence[dict]) -> list[tuple[dict, dict]]:
+    """Return the configs of the teacher with the results that tell them.
+
+    A run may have recorded its teacher's; else the source of a recast student stands for it.
+
+    Args:
+        results (Sequence[dict]): From :func:`with_constructors`.
+    """
+    recorded = [(r['teacher']['constructor'], r) for r in results if (r.get('teacher') or {}).get('constructor')]
+    return recorded or [(r['constructor'], r) for r in results if r.get('plan') and r.get('constructor')]
+
+
+def load_networks(results: Sequence[dict], input_shape: Sequence[int]) -> Networks:
+    """Build every distinct student of the results, what it was made of, and the teacher.
+
+    Args:
+        results (Sequence[dict]): From :func:`with_constructors`.
+        input_shape (Sequence[int]): (C, H, W) of their images.
+    """
+    networks, own = Networks(), teachers_own(results)
+    for result in results:
+        key = student_key(result)
+        if not key or key in networks.students or result in own:
+            continue
+        try:
+            if result['absent']:
+                raise ValueError(result['absent'])
+            networks.students[key] = load_student(_student_file(result))
+            if result.get('plan'):
+                networks.sources[key] = _built(result['constructor'])
+            networks.absent.pop(key, None)
+        except _UNUSABLE as error:
+            networks.students.pop(key, None)
+            networks.absent.setdefault(key, explain(error))
+    constructors = [constructor for constructor, _ in teacher_constructors(results)]
+    absent = 'no student.pth here tells what network it is; its own work directory would'
+    teacher = None
+    try:
+        if own:
+            teacher = load_student(_student_file(own[0]))
+        elif constructors:
+            teacher = fill_statistics(_built(constructors[0]), input_shape)
+    except _UNUSABLE as error:
+        absent = explain(error)
+    if teacher is None:
+        networks.absent[TEACHER] = absent
+    return Networks(networks.students, networks.sources, teacher, networks.absent)
+
+
+def network_name(constructor: dict) -> str:
+    """Return what people call a network, as far as its config tells: ``'ResNet-56'``, ``'WideResNet-28-10'``.
+
+    Args:
+        constructor (dict): Its config; of a classifier, the backbone counts.
+    """
+    part = constructor.get('backbone') or constructor
+    for given in ('name', 'model_name'):
+        if isinstance(part.get(given), str):
+            return part[given]
+    numbers = (part.get(given) for given in ('depth', 'arch', 'widen_factor'))
+    name = str(part['type']).split('.')[-1].removeprefix('Cifar')
+    return '-'.join([name, *(str(n) for n in numbers if isinstance(n, int | float | str))])
+
+
+def student_names(results: Sequence[dict]) -> dict[str, str]:
+    """Return a short name for every distinct student that the results know, no two alike.
+
+    Args:
+        results (Sequence[dict]): With their ``plan``, and their ``constructor`` where it is known.
+
+    Returns:
+        dict[str, str]: By :func:`mmrecast.analysis.results.student_key`: ``'27 × ConvBlock'``, for a network that was
+        not recast ``'ResNet-20'``.
+    """
+    distinct = {student_key(result): result for result in reversed(results) if student_key(result)}
+    plain = {key: _name(result) for key, result in reversed(distinct.items())}
+    counts = Counter(plain.values())
+    names: dict[str, str] = {}
+    for key, name in plain.items():
+        if counts[name] > 1:
+            name += _width(distinct[key])
+        alike = sum(other == name or other.startswith(f'{name} no. ') for other in names.values())
+        names[key] = f'{name} no. {alike + 1}' if alike else name
+    return names
+
+
+def _name(result: dict) -> str:
+    if not result.get('plan'):
+        return network_name(result['constructor'])
+    targets = Counter(entry['target']['type'] for entry in result['plan']['entries'] if entry['action'] == 'recast')
+    return ' + '.join(f'{number} × {target}' for target, number in targets.items()) or 'nothing recast'
+
+
+def _width(result: dict) -> str:
+    """Return how wide the recast blocks are in all, compared with the source's; '' if as wide."""
+    recast = [entry for entry in (result.get('plan') or {}).get('entries', ()) if entry['action'] == 'recast']
+    if not recast:
+        return ''
+    before, after = (
+        sum(widths) for widths in zip(*((e['out_shape'][0], e['out_channels']) for e in recast), strict=True)
+    )
+    return '' if after == before else f', {after / before:.3g}x the width'
+
+
+def _refuse_other_teachers(results: Sequence[dict]) -> None:
+    (first, told), *others = teacher_constructors(results) or [(None, None)]
+    for other, result in others:
+        if _text(other) == _text(first):
+            continue
+        try:
+            shapes = [{k: v.shape for k, v in _built(c).state_dict().items()} for c in (first, other)]
+        except _UNUSABLE:  # networks of classes that are not registered here: their notes will say so
+            continue
+        if shapes[0] != shapes[1]:
+            raise ValueError(
+                f'results with different teachers do not belong in one table: {told["path"]} has '
+                f'{network_name(first)}, {result["path"]} has {network_name(other)}'
+            )
+
+
+def _built(constructor: dict) -> nn.Module:
+    check_constructor(constructor)
+    return build_network(untrained(constructor)).eval()
+
+
+def _student_file(result: dict) -> Path:
+    return Path(result['path']).with_name('student.pth')
+
+
+def _text(constructor: dict) -> str:
+    return json.dumps(constructor, sort_keys=True)

@@ -149,8 +149,16 @@ def _teacher(named: str, pair: str, out: Path, teachers: dict[str, Run], extra: 
     return out / name / 'student.pth'
 
 
-def summary(pair: str, runs: Sequence[Run], teacher: Run | None, data_root: str | None) -> dict:
-    """Return the results of a pair's finished runs with the command of each, as kept under docs/results."""
+def summary(pair: str, runs: Sequence[Run], teacher: Run | None, data_root: str | None, data: str | None) -> dict:
+    """Return the results of a pair's finished runs with the command of each, as kept under docs/results.
+
+    Args:
+        pair (str): Its name.
+        runs (list[Run]): Those of the methods.
+        teacher (Run, optional): That of the teacher, if it was trained here.
+        data_root (str, optional): Where the data lies.
+        data (str, optional): What to call the data. Defaults to the class of the data set.
+    """
     threads = f'OMP_NUM_THREADS={os.environ["OMP_NUM_THREADS"]} ' if 'OMP_NUM_THREADS' in os.environ else ''
     one_seed = len({str(run.work_dir).rsplit('_seed')[-1] for run in runs}) == 1
     kept = {}
@@ -164,7 +172,7 @@ def summary(pair: str, runs: Sequence[Run], teacher: Run | None, data_root: str 
         extra = dict(command=f'{threads}python {shlex.join(words)}', images_seen=result['images'] + starts)
         label = run.label if one_seed or run.label == 'teacher' else run.work_dir.name
         kept[label] = {k: v for k, v in result.items() if k not in ('data_root', 'plan', 'work_dir')} | extra
-    return dict(pair=pair, runs=kept)
+    return dict(pair=pair, data=data or next(iter(kept.values()))['dataset'], runs=kept)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -174,6 +182,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument('--methods', nargs='+', default=list(METHODS), help='(%(default)s)')
     parser.add_argument('--seeds', nargs='+', type=int, default=[0], help='(%(default)s)')
     parser.add_argument('--data-root', help='where the data lies')
+    parser.add_argument('--data-name', help="what to call the data in benchmark.json (the data set's class)")
     parser.add_argument('--teacher-ckpt', type=Path, help="the teacher's weights, in place of what the configs name")
     parser.add_argument('--out', type=Path, default=Path('work_dirs/benchmark'), help='(%(default)s)')
     parser.add_argument('--jobs', type=int, default=1, help='trainings side by side (%(default)s)')
@@ -194,7 +203,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             done = [str(run.work_dir) for run in own if run.result()]
             if not done:
                 continue
-            write_json(summary(pair, own, taught[0] if taught else None, root), out / pair / 'benchmark.json')
+            write_json(
+                summary(pair, own, taught[0] if taught else None, root, args.data_name), out / pair / 'benchmark.json'
+            )
             report = out / pair / 'report'
             subprocess.run([sys.executable, 'tools/compare.py', *done, '--out', str(report)], cwd=ROOT, check=False)
         if failed:

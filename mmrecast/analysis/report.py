@@ -88,7 +88,7 @@ def write_report(
 
 def _name_of(row: ResultRow) -> tuple[str, str]:
     """Return a line's name in two parts: the method, and what it is in detail."""
-    parts = [row.detail] * bool(row.detail) + [f'{row.runs} seeds'] * (row.runs > 1)
+    parts = [row.detail] * bool(row.detail) + [f'{row.runs}\N{NO-BREAK SPACE}seeds'] * (row.runs > 1)
     return row.method or row.label, ', '.join(parts)
 
 
@@ -151,7 +151,7 @@ def _plan_part(number: int, key: str, comparison: Comparison, markup: type) -> d
     figure = plan_figure(counted, 'acts', 'activations read', f'plan-{number}') if counted else ''
     return dict(
         name=comparison.student_names.get(key, ''),
-        lines=[row.label for row in comparison.rows if row.key == key and not row.is_teacher],
+        methods=list(dict.fromkeys(row.method for row in comparison.rows if row.key == key and not row.is_teacher)),
         figure=markup(figure),
         unfolded=len(comparison.plans) == 1 and len(rows) <= LONG,
         rows=[_plan_cells(row) for row in rows],

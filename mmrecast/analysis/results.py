@@ -124,15 +124,16 @@ def _read(file: Path) -> dict:
     missing = [field for field in REQUIRED if field not in result]
     if missing:
         raise ValueError(f'{file} is not the result of a run: it lacks {", ".join(missing)}')
-    teacher, stages = result.get('teacher') or {}, result['stages']
-    for field, part, value in (('teacher', 'an object', teacher), ('plan', 'an object', result.get('plan') or {})):
-        if not isinstance(value, dict):
-            raise ValueError(f'{file} is not the result of a run: {field} is {value!r}, not {part}')
-    if not isinstance(stages, list) or not all(isinstance(stage, dict) for stage in stages):
-        raise ValueError(f'{file} is not the result of a run: stages is no list of objects')
-    numbers = {field: result[field] for field in ('images', 'seconds', 'top1')} | {
-        "teacher's top1": teacher.get('top1')
-    }
+    teacher, plan = result.get('teacher') or {}, result.get('plan') or dict(entries=[])
+    for field, good in (
+        ('teacher', isinstance(teacher, dict)),
+        ('plan', isinstance(plan, dict) and _are_objects(plan.get('entries'))),
+        ('stages', _are_objects(result['stages'])),
+    ):
+        if not good:
+            raise ValueError(f'{file} is not the result of a run: {field} is not what a run writes')
+    numbers = {field: result[field] for field in ('images', 'seconds', 'top1')}
+    numbers["the teacher's top1"] = teacher.get('top1')
     for field, value in numbers.items():
         number = isinstance(value, (int, float)) and not isinstance(value, bool) and isfinite(value)
         if not number and not ('top1' in field and value is None):
@@ -140,8 +141,13 @@ def _read(file: Path) -> dict:
     return {**result, 'path': str(file)}
 
 
+def _are_objects(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(item, dict) for item in value)
+
+
 def _refuse_different(results: Sequence[dict], field: str, what: str, as_compared: Callable[[Any], Any]) -> None:
-    for first, other in zip(results[:1] * len(results), results, strict=True):
+    for other in results[1:]:
+        first = results[0]
         if as_compared(other[field]) != as_compared(first[field]):
             raise ValueError(f'{what}: {_name(first)} has {first[field]!r}, {_name(other)} has {other[field]!r}')
 

@@ -200,26 +200,31 @@ def _latencies(paper: Paper, files: Mapping[str, dict]) -> list[str]:
         if row.printed.get(_TIMES[1]) and row.method == 'Recasting':
             rows[Path(row.config('ILSVRC2012')).stem] = row
     marks = {stem: _marks(row, paper) for stem, row in rows.items()}
-    sources = ' '.join(row.config('ILSVRC2012') for row in rows.values())
     parts = [
         '## Latency',
         'How many times as fast as its teacher a student of Table 4 is; below 1 it is slower. The paper’s ratios are '
-        'those of its printed times, on an NVIDIA Titan X (Pascal). Ours come from one run of `benchmark_latency.py` each, in which '
-        'teachers and students take turns; [latency.md](latency.md) says how they are measured. No weights are needed.',
+        'those of its printed times, on an NVIDIA Titan X (Pascal). Ours come from one run of `benchmark_latency.py` '
+        'each, in which teachers and students take turns; [latency.md](latency.md) says how they are measured. No '
+        'weights are needed.',
     ]
-    if not files:
-        lines = [[_whose(row), *(times(marks[stem][size]) for size in _TIMES)] for stem, row in rows.items()]
-        head = ['network', 'paper, 1 image', 'paper, 64 images']
-        parts += [markdown_table(head, lines, right=head[1:]), 'Ours: not run.']
-        parts += [f'```bash\n{_BENCH} {sources} --json docs/results/latency_cpu.json\n```']
+    missing = dict(rows)
     for stem, content in files.items():
         head = ['network', 'images', 'paper', 'ours', 'ms', 'ms, 10–90 %', 'teacher, ms']
         lines = [line for group in content['groups'] for line in _latency_lines(group, rows, marks)]
-        parts += [f'### {_conditions(content)}', markdown_table(head, lines, right=head[1:])]
+        missing = {name: row for name, row in missing.items() if all(_whose(row) != line[0] for line in lines)}
         load = content['conditions'].get('load_average')
         said = f'The machine’s load average was {load} when it began. ' if load is not None else ''
+        parts += [f'### {_conditions(content)}', markdown_table(head, lines, right=head[1:])]
         parts += [f'{said}Everything: [results/{stem}.json](results/{stem}.json).']
         parts += [f'```bash\n{content["command"]}\n```']
+    if missing:
+        lines = [
+            [_whose(row), *(times(marks[stem][size]) for size in _TIMES), 'not run'] for stem, row in missing.items()
+        ]
+        head = ['network', 'paper, 1 image', 'paper, 64 images', 'ours']
+        sources = ' '.join(row.config('ILSVRC2012') for row in missing.values())
+        parts += [markdown_table(head, lines, right=head[1:])]
+        parts += [f'```bash\n{_BENCH} {sources} --json docs/results/latency_cpu.json\n```']
     return parts
 
 

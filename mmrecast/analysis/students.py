@@ -141,6 +141,8 @@ def network_name(constructor: dict) -> str:
     Args:
         constructor (dict): Its config; of a classifier, the backbone counts.
     """
+    if constructor['type'] == 'RecastNetwork':
+        return f'recast {network_name(constructor["source"])}'
     part = constructor.get('backbone') or constructor
     for given in ('name', 'model_name'):
         if isinstance(part.get(given), str):

@@ -2,89 +2,51 @@ import json
 
 import pytest
 
-from mmrecast.analysis.results import (
-    COLUMNS,
-    check_comparable,
-    method_labels,
-    read_results,
-    table_markdown,
-    table_rows,
-    table_terminal,
-)
+from mmrecast.analysis.results import check_comparable, images_seen, line_key, read_results, student_key
 
 
-def test_seeds_are_averaged(save_result, measures):
-    paths = [save_result(f'r{seed}', seed=seed, top1=top1) for seed, top1 in ((0, 88.0), (1, 87.0), (2, 89.0))]
-    paths.append(save_result('bp', method='backprop', teacher=None, top1=80.0, seconds=30.0) / 'result.json')
-    teacher, recasting, backprop = table_rows(read_results(paths), *measures)
-    assert (teacher.label, teacher.error.mean, teacher.error.sd, teacher.speed_up) == (
-        'teacher',
-        10.0,
-        None,
-        1.0,
-    )
-    assert (recasting.runs, recasting.error.mean, recasting.error.sd) == (3, 12.0, 1.0)
-    assert (recasting.gap.mean, recasting.gap.sd) == (2.0, 1.0)
-    assert recasting.speed_up == 1.9
-    assert backprop.gap.mean == 10.0  # the teacher of the others
-    assert recasting.cells() == [
-        'recasting (3 seeds)', '12.00 ± 1.00', '+2.00 ± 1.00', '400.0 k', '60.00 M', '250.0 k', '2.50',
-        '1.90x', '3,840', '40 ± 0',
-    ]  # fmt: skip
+def test_a_folder_of_work_directories_stands_for_all_of_them(tmp_path, save_result):
+    for name, fields in dict(b=dict(seed=1), a=dict(seed=0), c=dict(method='kd')).items():
+        save_result(f'runs/{name}', **fields)
+    (tmp_path / 'runs' / 'notes').mkdir()
+    read = read_results([tmp_path / 'runs'])
+    assert [r['path'] for r in read] == [str(tmp_path / 'runs' / name / 'result.json') for name in 'abc']
+    one = read_results([tmp_path / 'runs' / 'c' / 'result.json', tmp_path / 'runs' / 'a'])
+    assert [r['method'] for r in one] == ['kd', 'recasting']
 
 
-def test_what_is_not_known_is_a_dash(make_result):
-    (row,) = table_rows([make_result(teacher=None)])
-    assert row.cells() == ['recasting', '12.00', '–', '–', '–', '–', '–', '–', '3,840', '40']
-    (row,) = table_rows([make_result(teacher=None, top1=None)])
-    assert row.cells()[1] == '–'
+def test_images_of_starts_are_seen(make_result):
+    stages = [dict(start_images=1024), dict(start_images=None), dict()]
+    assert images_seen(make_result(images=100, stages=stages)) == 1124
 
 
-def test_own_teacher_counts_for_every_seed(make_result):
-    results = [make_result(seed=s, top1=88.0, teacher=dict(top1=t)) for s, t in ((0, 90.0), (1, 92.0))]
-    results.append(make_result('backprop', seed=1, top1=80.0, teacher=None))
-    results.append(make_result('kd', seed=5, top1=80.0, teacher=None))
-    teacher, recasting, backprop, kd = table_rows(results)
-    assert (teacher.runs, teacher.error.mean) == (2, 9.0)
-    assert recasting.gap.mean == 3.0
-    assert backprop.gap.mean == 12.0
-    assert kd.gap is None
+def test_a_config_is_the_same_however_its_path_is_written(make_result):
+    paths = ('configs/distill/kd/a.py', '/home/me/mmrecast/configs/distill/kd/a.py', 'kd/a.py')
+    assert len({line_key(make_result(config=path)) for path in paths}) == 1
+    assert line_key(make_result(config='at/a.py')) != line_key(make_result(config='kd/a.py'))
+    assert line_key(make_result(config=None))[2] == ''
 
 
-def test_different_budgets_and_configs_are_not_averaged(make_result):
-    results = [
-        make_result(images=100),
-        make_result(seed=1, images=200),
-        make_result('kd', config='a/kd_one.py'),
-        make_result('kd', config='a/kd_two.py'),
-        make_result('at'),
-    ]
-    assert method_labels(results) == [
-        'recasting (100 images)', 'recasting (200 images)', 'kd (kd_one)', 'kd (kd_two)', 'at',
-    ]  # fmt: skip
+def test_students_are_told_apart_by_their_plans(make_result):
+    def plan(**changes):
+        entry = dict(path='a', action='recast', target=dict(type='ConvBlock'), in_channels=4, out_channels=4)
+        return dict(input_shape=[3, 8, 8], entries=[entry | dict(glue=[]) | changes])
 
-
-def test_tables(make_result, measures):
-    rows = table_rows([make_result(method='a|b')], *measures)
-    lines = table_markdown(rows).split('\n')
-    assert lines[0] == f'| {" | ".join(COLUMNS)} |'
-    assert lines[2] == '| teacher | 10.00 | – | 800.0 k | 120.00 M | 500.0 k | 5.00 | 1.00x | – | – |'
-    assert lines[3].startswith('| a\\|b | 12.00 | +2.00 |')
-    text = table_terminal(rows)
-    assert '\x1b' not in text
-    assert '1.90x' in text
-
-
-def test_markup_in_names_is_shown_as_it_is(make_result):
-    assert '[red]kd' in table_terminal(table_rows([make_result('[red]kd')]))
+    keys = [student_key(make_result(plan=p)) for p in (plan(), plan(glue=['pool']), plan(out_channels=2), None)]
+    assert keys[0] == keys[1] and keys[0] != keys[2] and keys[3] == ''
+    built = [student_key(make_result(constructor=c)) for c in (dict(a=1, b=2), dict(b=2, a=1), dict(a=2), None)]
+    assert built[0] == built[1] and built[0] != built[2] and built[3] == ''
 
 
 def test_missing_files(tmp_path, save_result):
     with pytest.raises(FileNotFoundError, match=r'no result at .*nowhere; it is written when a run ends'):
         read_results([tmp_path / 'nowhere'])
-    save_result('runs/one')
-    with pytest.raises(FileNotFoundError, match=r'no result at .*result.json; did you mean .*runs/one\?'):
+    save_result('runs/seed0/one')
+    with pytest.raises(FileNotFoundError, match=r'no result at .*result.json or in a folder of .*; did you mean .*seed0\?'):
         read_results([tmp_path / 'runs'])
+    with pytest.raises(FileNotFoundError, match='it is written when a run ends'):
+        (tmp_path / 'empty').mkdir()
+        read_results([tmp_path / 'empty'])
     with pytest.raises(ValueError, match='no results to compare'):
         read_results([])
 
@@ -104,9 +66,22 @@ def test_broken_files(tmp_path, text, message):
         read_results([tmp_path])
 
 
-def test_fields_of_the_wrong_type(save_result):
-    with pytest.raises(ValueError, match="seconds is '3', not a number"):
-        read_results([save_result('a', seconds='3')])
+@pytest.mark.parametrize(
+    ('fields', 'message'),
+    [
+        (dict(seconds='3'), "seconds is '3', not a number"),
+        (dict(top1=float('nan')), 'top1 is nan, not a number'),
+        (dict(images=None), 'images is None, not a number'),
+        (dict(images=True), 'images is True, not a number'),
+        (dict(teacher=dict(top1='good')), "the teacher's top1 is 'good', not a number"),
+        (dict(teacher=[90.0]), 'teacher is not what a run writes'),
+        (dict(stages=[1]), 'stages is not what a run writes'),
+        (dict(plan=dict(blocks=[])), 'plan is not what a run writes'),
+    ],
+)
+def test_fields_of_the_wrong_type(save_result, fields, message):
+    with pytest.raises(ValueError, match=f'a/result.json is not the result of a run: {message}$'):
+        read_results([save_result('a', **fields)])
 
 
 @pytest.mark.parametrize(
@@ -115,7 +90,10 @@ def test_fields_of_the_wrong_type(save_result):
         (dict(dataset='Digits'), "different data sets do not belong in one table: .*'CIFAR10', .*'Digits'"),
         (dict(classes=100), 'different numbers of classes do not belong in one table: .* 10, .* 100'),
         (dict(val_images=500), 'different numbers of test images'),
+        (dict(input_shape=[3, 64, 64]), r'different input shapes .*\[3, 32, 32\].*\[3, 64, 64\]'),
+        (dict(data_root='/jpeg'), "from different folders .* unless --same-data says that they do: .*'/data', .*'/jpeg'"),
         (dict(teacher=dict(top1=91.0)), 'different teachers .*90.00 % top-1, .*91.00 %'),
+        (dict(complete=False), r'b/result.json is of a run that has not ended \(3 stages are done\): finish it'),
         (
             dict(method='recasting'),
             "seed 0 of 'recasting' is there twice: .*a/result.json and .*b/result.json",
@@ -129,8 +107,26 @@ def test_results_that_cannot_be_compared(save_result, fields, message):
     assert '\n' not in str(caught.value)
 
 
+def test_a_directory_given_twice(tmp_path, save_result):
+    folder = save_result('runs/a')
+    with pytest.raises(ValueError, match='a/result.json is given twice: name each work directory once'):
+        read_results([tmp_path / 'runs', folder / '..' / 'a'])
+
+
+def test_what_may_differ(tmp_path, make_result):
+    check_comparable([make_result(), make_result('kd', data_root='', input_shape=None)])
+    check_comparable([make_result(), make_result('kd', data_root='/jpeg')], same_data=True)
+    (tmp_path / 'link').symlink_to(tmp_path)
+    roots = (tmp_path, tmp_path / 'link', tmp_path / 'link' / '..' / tmp_path.name)
+    check_comparable([make_result(f'kd{i}', data_root=str(root)) for i, root in enumerate(roots)])
+    check_comparable([make_result(teacher=dict(top1=90.0)), make_result('kd', teacher=dict(top1=90.04))])
+    check_comparable([make_result(), make_result(seed=1, teacher=dict(top1=80.0))])  # each seed its own teacher
+    finished = make_result('kd')
+    del finished['complete']  # results of before it was noted
+    check_comparable([make_result(), finished])
+
+
 def test_check_works_without_files(make_result):
-    check_comparable([make_result(), make_result('kd')])
     with pytest.raises(ValueError, match=r'recasting \(seed 0\) has 10, kd \(seed 0\) has 2'):
         check_comparable([make_result(), make_result('kd', classes=2)])
 

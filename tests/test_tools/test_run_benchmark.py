@@ -37,7 +37,9 @@ def test_the_teacher_then_the_methods_then_the_comparison(benchmark, tmp_path, c
     command = ['net_conv_data', '--methods', 'recasting', 'backprop', '--seeds', '3', '--out', str(tmp_path / 'out')]
     benchmark.main([*command, '--jobs', '2'])
     out = tmp_path / 'out'
-    runs = json.loads((out / 'net_conv_data/benchmark.json').read_text())['runs']
+    content = json.loads((out / 'net_conv_data/benchmark.json').read_text())
+    assert (content['pair'], content['data']) == ('net_conv_data', 'Digits')
+    runs = content['runs']
     assert list(runs) == ['teacher', 'recasting', 'backprop']
     assert [runs[name]['seed'] for name in ('recasting', 'backprop')] == [3, 3]
     assert runs['recasting']['teacher']['top1'] == pytest.approx(runs['teacher']['top1'])

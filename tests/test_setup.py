@@ -27,7 +27,7 @@ def test_every_requirement_has_a_pin_within_its_range(repo_root, monkeypatch):
             continue
         version = str(pins[requirement.name.lower()].specifier).removeprefix('==')
         assert requirement.specifier.contains(version), requirement
-    assert set(given['extras_require']) == {'tests', 'export', 'quickstart'}
+    assert set(given['extras_require']) == {'tests', 'export', 'quickstart', 'timm'}
 
 
 @pytest.mark.parametrize(('there', 'expected'), [('mmcv', False), ('mmcv_lite', True), ('mmcv_other', True)])

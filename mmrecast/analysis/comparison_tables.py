@@ -117,7 +117,7 @@ def run_data(result: dict, label: str) -> dict[str, Any]:
 def _needed(head: Sequence[str], lines: Sequence[Sequence[str]]) -> int:
     """Return the columns of text a table takes whose headings, but no other texts, may be broken at spaces."""
     widest = (max(map(len, [*heading.split(), *texts])) for heading, *texts in zip(head, *lines, strict=True))
-    return sum(widest) + 2 * len(head)
+    return sum(widest) + 3 * len(head)
 
 
 def _stat(stat: Stat | None) -> dict[str, Any] | None:

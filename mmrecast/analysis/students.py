@@ -141,7 +141,7 @@ def network_name(constructor: dict) -> str:
     Args:
         constructor (dict): Its config; of a classifier, the backbone counts.
     """
-    if constructor['type'] == 'RecastNetwork':
+    if str(constructor['type']).split('.')[-1] == 'RecastNetwork':
         return f'recast {network_name(constructor["source"])}'
     part = constructor.get('backbone') or constructor
     for given in ('name', 'model_name'):
@@ -162,8 +162,11 @@ def student_names(results: Sequence[dict]) -> dict[str, str]:
         dict[str, str]: By :func:`mmrecast.analysis.results.student_key`: ``'27 × ConvBlock'``, for a network that was
         not recast ``'ResNet-20'``.
     """
-    distinct = {student_key(result): result for result in reversed(results) if student_key(result)}
-    plain = {key: _name(result) for key, result in reversed(distinct.items())}
+    distinct: dict[str, dict] = {}
+    for result in results:
+        if student_key(result):
+            distinct.setdefault(student_key(result), result)
+    plain = {key: _name(result) for key, result in distinct.items()}
     counts = Counter(plain.values())
     names: dict[str, str] = {}
     for key, name in plain.items():

@@ -11,7 +11,7 @@ from mmengine.dist import get_world_size, is_main_process
 from mmengine.hooks import CheckpointHook, EMAHook, Hook
 from mmengine.runner import LogProcessor
 
-from mmrecast.engine.records import top1_of
+from mmrecast.engine.records import accuracies
 from mmrecast.registry import HOOKS, LOG_PROCESSORS
 from mmrecast.surgery.student_file import save_student
 from mmrecast.utils.checkpoint import write_json
@@ -88,10 +88,10 @@ class ResultHook(Hook):
         loop = runner.train_loop
         tail: dict = dict(complete=True)
         if runner.test_loop is not None:
-            tail |= dict(top1=top1_of(runner.test_loop.run()), val_images=len(runner.test_dataloader.dataset))
+            tail |= accuracies(runner.test_loop.run()) | dict(val_images=len(runner.test_dataloader.dataset))
             if self.judge_teacher and loop.model.teacher is not None:
                 with loop.model.judging_teacher():
-                    tail['teacher'] = dict(top1=top1_of(runner.test_loop.run()))
+                    tail['teacher'] = accuracies(runner.test_loop.run())
         self._write(runner, tail)
         if is_main_process():
             meta = dict(top1=tail.get('top1'), seed=runner.seed, images=loop.images, config=runner.cfg.filename)

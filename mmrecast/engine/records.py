@@ -7,9 +7,16 @@ import torch
 from torch import nn
 
 
-def top1_of(metrics: dict) -> float | None:
-    """Return the top-1 accuracy (%) among an evaluator's metrics, None where there is none."""
-    return next((float(v) for k, v in metrics.items() if k.split('/')[-1] in ('top1', 'top_1', 'top-1')), None)
+def top_of(metrics: dict, k: int = 1) -> float | None:
+    """Return the top-``k`` accuracy (%) among an evaluator's metrics, None where there is none."""
+    names = (f'top{k}', f'top_{k}', f'top-{k}')
+    return next((float(value) for name, value in metrics.items() if name.split('/')[-1] in names), None)
+
+
+def accuracies(metrics: dict) -> dict[str, float | None]:
+    """Return ``top1`` (%) among an evaluator's metrics, None where there is none, and ``top5`` where it is measured."""
+    top5 = top_of(metrics, 5)
+    return dict(top1=top_of(metrics)) | ({} if top5 is None else dict(top5=top5))
 
 
 def describe_stage(record: dict, stages: int) -> str:

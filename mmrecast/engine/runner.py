@@ -105,6 +105,7 @@ class StagedRunner(Runner):
         for group in optimizer.param_groups:
             group['params'] = [p for p in group['params'] if p.requires_grad]
         optimizer.param_groups[:] = [group for group in optimizer.param_groups if group['params']]
+        self.param_schedulers = None  # those of the stage before: with built ones, no rate is scaled
         self.scale_lr(self.optim_wrapper, self.auto_scale_lr)
         self.param_schedulers = self.build_param_scheduler(param_scheduler or [])
 

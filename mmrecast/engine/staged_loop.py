@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from mmrecast.engine.batches import batch_size, check_loader, counted, evenly_spaced, loader_from
 from mmrecast.engine.hooks import check_hooks
 from mmrecast.engine.optimizers import check_optimizer, fit_scheduler
-from mmrecast.engine.records import describe_stage, digest, digest_tensors, top1_of
+from mmrecast.engine.records import describe_stage, digest, digest_tensors, top_of
 from mmrecast.engine.runner import load_strictly, set_random_state
 from mmrecast.registry import LOOPS
 from mmrecast.stages import Stage
@@ -84,9 +84,9 @@ class StagedLoop(BaseLoop):
         self._teacher_digest: str | None = None
         self._pending_random: dict | None = None
         self.stop_training = False
-        preprocessor = self.model.data_preprocessor
-        if hasattr(preprocessor, 'set_epoch'):
-            preprocessor.seed += runner.seed
+        for drawing in (self.model.data_preprocessor, self.dataloader.dataset):
+            if hasattr(drawing, 'set_epoch') and hasattr(drawing, 'seed'):
+                drawing.seed += runner.seed
 
     # ---- what mmengine's hooks ask ----------------------------------------------------------------------------------
 
@@ -208,9 +208,11 @@ class StagedLoop(BaseLoop):
             del scalars[name]
 
     def _set_epoch(self) -> None:
-        preprocessor = self.model.data_preprocessor
+        preprocessor, dataset = self.model.data_preprocessor, self.dataloader.dataset
         if hasattr(preprocessor, 'set_epoch'):
             preprocessor.set_epoch(self._epoch, self._running.get('epoch_images', 0) if self._batch else 0)
+        if hasattr(dataset, 'set_epoch'):
+            dataset.set_epoch(self._epoch)
 
     def run_iter(self, idx: int, data_batch: dict | Sequence) -> None:
         """Run one iteration."""
@@ -277,6 +279,7 @@ class StagedLoop(BaseLoop):
     def _end_stage(self) -> None:
         stage, running = self.stage, self._running
         self._share_buffers()
+        self._set_epoch()  # as it is in a run that resumes here
         record = dict(
             index=self.stage_index, name=stage.name, kind=stage.kind, block=stage.block, epochs=stage.epochs,
             iters=self._stage_iter, images=running['images'], start_images=running.get('start_images', 0),
@@ -286,7 +289,7 @@ class StagedLoop(BaseLoop):
         )  # fmt: skip
         if stage.val and self.runner.val_loop is not None:
             metrics = self.runner.val_loop.run()
-            record |= dict(top1=top1_of(metrics), val_images=len(self.runner.val_dataloader.dataset))
+            record |= dict(top1=top_of(metrics), val_images=len(self.runner.val_dataloader.dataset))
         self.history.append(record)
         self.images, self.seconds = self.images + record['images'], self.seconds + record['seconds']
         self.stage_index, self.started = self.stage_index + 1, False

@@ -84,7 +84,7 @@ def test_every_kind_of_scheduler(tmp_path, scheduler, expected):
 def test_auto_scale_lr_in_every_stage(tmp_path):
     """A batch of 32 where 128 is the base: a quarter of every stage's own rate, once."""
     stages = [
-        dict(kind='recast', iters=2, param_scheduler=[]),
+        dict(kind='recast', iters=2, param_scheduler=dict(type='StepLR', step_size=2)),
         dict(kind='finetune', iters=4, optim_wrapper=sgd(lr=0.4), param_scheduler=dict(type='CosineAnnealingLR')),
     ]
     found = rates(tmp_path, stages, model=recasting(), auto_scale_lr=dict(enable=True, base_batch_size=128))

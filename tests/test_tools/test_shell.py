@@ -200,7 +200,7 @@ def test_the_environment_is_made_once_and_torch_comes_first(place):
     torch, rest = _installed(place)
     pinned = '--quiet --disable-pip-version-check -c constraints.txt'
     assert torch == f'{pinned} torch torchvision setuptools'
-    assert rest == f'{pinned} --no-build-isolation -e .[tests,quickstart]'
+    assert rest == f'{pinned} --no-build-isolation -e .[tests,quickstart,timm]'
     assert _ensure(place) == (0, f'{place}/.venv/bin/python', '')
     assert len(_installed(place)) == 2
 

@@ -20,14 +20,14 @@ import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
 
-from mmrecast.analysis.complexity import count
+from mmrecast.analysis.comparison import compare
+from mmrecast.analysis.comparison_tables import table_terminal
 from mmrecast.analysis.headline import comparison, headline
-from mmrecast.analysis.latency import Latency, compare_latency
-from mmrecast.analysis.numbers import duration, times
-from mmrecast.analysis.plan_table import plan_rows
+from mmrecast.analysis.numbers import duration
 from mmrecast.analysis.report import write_report
-from mmrecast.analysis.results import images_seen, table_rows, table_terminal
-from mmrecast.apis import load_student, ready_runner
+from mmrecast.analysis.results import images_seen
+from mmrecast.analysis.students import network_name
+from mmrecast.apis import ready_runner
 from mmrecast.engine import StagedRunner
 from mmrecast.registry import DATASETS
 from mmrecast.utils.checkpoint import write_json, write_text
@@ -53,7 +53,6 @@ SETUPS = dict(
 NAMES = dict(
     teacher='teacher', recasting='recasting', kd_mse='KD (MSE + cross entropy)', backprop='back propagation'
 )  # fmt: skip
-BATCHES = {1: 100, 64: 30}  # batch size: rounds of the latency measurement
 SETTINGS = 'quickstart_settings.txt'
 
 
@@ -115,15 +114,10 @@ def introduce(configs: dict[str, Config], out: Path) -> None:
     shape = ' x '.join(map(str, cfg.data_preprocessor.input_shape[1:]))
     say(f'{type(train).__name__}: {len(train):,} training and {len(test):,} test images of {shape}')
     say(
-        f'{network_name(cfg)} is trained for {teacher:,} iterations of {size} images, then recast with {block:,} '
-        f'iterations per block and {finetune:,} of fine-tuning.'
+        f'{network_name(cfg.teacher)} is trained for {teacher:,} iterations of {size} images, then recast with '
+        f'{block:,} iterations per block and {finetune:,} of fine-tuning.'
     )
     say(f'KD and back propagation train the same student on as many images. Everything is kept in {out}.')
-
-
-def network_name(cfg: Config) -> str:
-    """Return what people call the teacher."""
-    return f'ResNet-{cfg.teacher.backbone.depth}'
 
 
 def train(name: str, cfg: Config, out: Path, teacher: Path | None = None) -> dict:
@@ -195,46 +189,40 @@ def quiet_runner(cfg: Config, folder: Path, resume: bool = False) -> StagedRunne
     return runner
 
 
-def compare(results: dict[str, dict], configs: dict[str, Config], out: Path, start: float) -> None:
-    """Measure the latency, print the table, write report and numbers, and say what happened."""
-    shape, plan = results['recasting']['input_shape'], results['recasting']['plan']
-    networks = dict(
-        teacher=load_student(out / 'teacher' / 'student.pth'), student=load_student(out / 'recasting' / 'student.pth')
-    )
+def report(results: dict[str, dict], out: Path, start: float) -> None:
+    """Measure the latency, print the table, write page and numbers, and say what happened."""
     shutil.copyfile(out / 'recasting' / 'student.pth', out / 'student.pth')
-    say('latency: teacher and student in turns')
-    latencies = {size: compare_latency(networks, shape, size, repeats=n) for size, n in BATCHES.items()}
-    counts = {name: count(network, shape) for name, network in networks.items()}
-    students = [results[name] for name in ('recasting', 'kd_mse', 'backprop')]
-    rows = table_rows(students, counts, latencies[1])
-    plan_table = plan_rows(plan, networks['teacher'], networks['student'])
-    teacher_name = network_name(configs['recasting'])
-    blocks = sum(entry['action'] == 'recast' for entry in plan['entries'])
+    compared = compare([out / name for name in NAMES], say=say)
+    teacher, student = compared.rows[:2]
+    measures = dict(teacher=teacher, student=student)  # the three students are one network
+    blocks = sum(entry['action'] == 'recast' for entry in results['recasting']['plan']['entries'])
     student_name = f'a plain network with {blocks} convolutions in the place of its {blocks} blocks'
     command = f'python {shlex.join(sys.argv)}'
     write_report(
-        out / 'report.html', f'mmrecast quickstart: {students[0]["dataset"]}', students, plan_table, latencies[1],
-        counts, command=command, teacher_name=teacher_name, student_name=student_name, main='recasting',
-        notes=[start_note(results['recasting']), batch_note(latencies)],
+        out / 'report.html', f'mmrecast quickstart: {student.results[0]["dataset"]}', compared, command=command,
+        student_name=student_name, main='recasting', notes=[start_note(results['recasting'])],
     )  # fmt: skip
     write_json(
         dict(
-            command=command, data=students[0]['dataset'], seed=students[0]['seed'],
-            teacher=dict(name=teacher_name, **summary(results['teacher'])),
-            students={result['method']: summary(result) for result in students},
-            counts={name: {m: getattr(c, m) for m in ('params', 'mults', 'acts')} for name, c in counts.items()},
-            latency={f'batch {n}': {k: asdict(v) for k, v in group.items()} for n, group in latencies.items()},
-            machine=students[0]['machine'], versions=students[0]['versions'],
+            command=command, data=results['recasting']['dataset'], seed=results['recasting']['seed'],
+            teacher=dict(name=compared.teacher_name, **summary(results['teacher'])),
+            students={name: summary(result) for name, result in results.items() if name != 'teacher'},
+            counts={k: {m: getattr(v.complexity, m) for m in ('params', 'mults', 'acts')} for k, v in measures.items()},
+            latency={
+                f'batch {n}': {k: asdict(v.latencies[n]) for k, v in measures.items()} for n in student.latencies
+            },
+            machine=results['recasting']['machine'], versions=results['recasting']['versions'],
             seconds_of_this_call=round(time.monotonic() - start, 1),
         ),
         out / 'comparison.json',
     )  # fmt: skip
     say()
-    say(table_terminal(rows))
+    say(table_terminal(compared.rows))
     say()
-    say(headline(rows, plan_table, 'recasting', teacher_name, student_name))
-    say(comparison(rows, 'recasting'))
-    say(f'{start_note(results["recasting"])} {batch_note(latencies)}')
+    plan = compared.plans[student.key]
+    say(headline(compared.rows, plan, 'recasting', compared.teacher_name, student_name))
+    say(comparison(compared.rows, 'recasting'))
+    say(start_note(results['recasting']))
     say(
         f'{duration(time.monotonic() - start)} in all. Open {out}/report.html; the student is {out}/student.pth '
         '(mmrecast.apis.load_student). To recast a network of your own, see README.md.'
@@ -251,12 +239,6 @@ def start_note(result: dict) -> str:
     """Say what the images of recasting are made of."""
     read = images_seen(result) - result['images']
     return f'Images seen by recasting: {result["images"]:,} in training and {read:,} read by its closed-form starts.'
-
-
-def batch_note(latencies: dict[int, dict[str, Latency]]) -> str:
-    """Say how the networks compare at each batch size."""
-    said = [f'{times(group["student"].ratio)} at batch {size}' for size, group in latencies.items()]
-    return f'Speed-up over the teacher: {", ".join(said)}.'
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -284,7 +266,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                     configs[name].train_cfg.stages[0].iters = -(-seen // size)
                 teacher = None if name == 'backprop' else out / 'teacher' / 'student.pth'
                 results[name] = train(name, configs[name], out, teacher)
-            compare(results, configs, out, start)
+            report(results, out, start)
     except KeyboardInterrupt:
         say('\ninterrupted; the same command goes on from here')
         sys.exit(130)

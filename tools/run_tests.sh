@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# Lint, check the format, and run all tests, or those that the arguments (of pytest) choose.
+# Lint, check the format, and run all tests, or those that the arguments (of pytest) choose; `--long` as the first
+# argument adds those that take minutes: every stage of every config.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source tools/lib/venv.sh
 ensure_venv
 
+[ "${1:-}" != --long ] || set -- -m '' "${@:2}"
 # One thread everywhere: sums come out the same on every machine, and small tensors are no slower.
 export OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE=1
 "$VENV_PYTHON" -m ruff check --quiet .

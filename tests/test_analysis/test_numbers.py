@@ -34,3 +34,4 @@ def test_texts():
     assert compared(200, 100, 'fewer', 'more') == '2.00x fewer'
     assert compared(100, 150, 'fewer', 'more') == '1.50x more'
     assert compared(0, 150, 'fewer', 'more') is None
+    assert compared(1000, 1004, 'fewer', 'more') is None and compared(1006, 1000, 'fewer', 'more') == '1.01x fewer'

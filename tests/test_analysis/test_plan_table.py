@@ -3,7 +3,7 @@ import copy
 import pytest
 from torch import nn
 
-from mmrecast.analysis.plan_table import format_plan, plan_rows
+from mmrecast.analysis.plan_table import arrow, format_plan, plan_rows
 
 
 class Net(nn.Module):
@@ -74,6 +74,28 @@ def test_format_is_plain_text_with_every_row():
     ]  # fmt: skip
     assert '60 → 72' in text
     assert '648 → 228' in text
+
+
+def test_a_span_counts_with_its_convolution():
+    """Of a flat network, a block is a convolution and the modules behind it; recast, these hold nothing."""
+    teacher = nn.Sequential(conv(3, 4, 3), conv(4, 4, 1), nn.ReLU(), nn.MaxPool2d(2), conv(4, 2, 1))
+    student = nn.Sequential(conv(3, 4, 1), nn.Identity(), nn.Identity(), nn.MaxPool2d(2), conv(4, 2, 1))
+    entry = dict(
+        path='0', action='recast', source=source('conv', 3, 4, None), in_shape=[3, 4, 4], out_shape=[4, 4, 4],
+        target=dict(type='ConvBlock'), in_channels=3, out_channels=4, span=['1', '2'],
+    )  # fmt: skip
+    block, rest, total = plan_rows(dict(input_shape=[3, 4, 4], entries=[entry]), teacher, student)
+    assert block['params'] == (108 + 16, 12) and block['acts'] == (48 + 64, 48)
+    assert rest['params'] == (8, 8) and rest['acts'] == (64 + 16, 64 + 16)
+    assert total['mults'] == (16 * 124 + 4 * 8, 16 * 12 + 4 * 8)
+
+
+def test_without_networks_the_blocks_are_told_but_not_counted():
+    rows = plan_rows(PLAN, None, STUDENT)
+    assert [(row['kind'], row['target'], row['params']) for row in rows] == [
+        ('block', 'ConvBlock 2×4×4', None), ('block', 'rebuilt for 2 input channels', None),
+    ]  # fmt: skip
+    assert arrow(rows[0]['acts']) == '–'
 
 
 def test_errors():

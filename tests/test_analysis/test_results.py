@@ -42,7 +42,9 @@ def test_missing_files(tmp_path, save_result):
     with pytest.raises(FileNotFoundError, match=r'no result at .*nowhere; it is written when a run ends'):
         read_results([tmp_path / 'nowhere'])
     save_result('runs/seed0/one')
-    with pytest.raises(FileNotFoundError, match=r'no result at .*result.json or in a folder of .*; did you mean .*seed0\?'):
+    with pytest.raises(
+        FileNotFoundError, match=r'no result at .*result.json or in a folder of .*; did you mean .*seed0\?'
+    ):
         read_results([tmp_path / 'runs'])
     with pytest.raises(FileNotFoundError, match='it is written when a run ends'):
         (tmp_path / 'empty').mkdir()
@@ -91,7 +93,10 @@ def test_fields_of_the_wrong_type(save_result, fields, message):
         (dict(classes=100), 'different numbers of classes do not belong in one table: .* 10, .* 100'),
         (dict(val_images=500), 'different numbers of test images'),
         (dict(input_shape=[3, 64, 64]), r'different input shapes .*\[3, 32, 32\].*\[3, 64, 64\]'),
-        (dict(data_root='/jpeg'), "from different folders .* unless --same-data says that they do: .*'/data', .*'/jpeg'"),
+        (
+            dict(data_root='/jpeg'),
+            "from different folders .* unless --same-data says that they do: .*'/data', .*'/jpeg'",
+        ),
         (dict(teacher=dict(top1=91.0)), 'different teachers .*90.00 % top-1, .*91.00 %'),
         (dict(complete=False), r'b/result.json is of a run that has not ended \(3 stages are done\): finish it'),
         (

@@ -1,9 +1,10 @@
 """The student of a recipe, untrained: what KD and back propagation train from scratch."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import nn
 
+from mmrecast.models import untrained
 from mmrecast.registry import MODELS
 from mmrecast.surgery.apply import check_plan
 from mmrecast.surgery.plan import make_plan
@@ -29,7 +30,8 @@ def recast_student(
     Raises:
         ValueError: The recipe cannot be carried out.
     """
-    network, constructor = build_source(source)
+    # Its weights would be fetched, and drawn anew here.
+    network, constructor = build_source(untrained(source) if isinstance(source, Mapping) else source)
     plan = make_plan(network, recipe, tuple(input_shape))
     xavier_init(check_plan(network, plan))
     network.origin = Origin(constructor, plan)

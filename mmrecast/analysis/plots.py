@@ -130,7 +130,7 @@ def latency_figure(panels: Sequence[tuple[int, Sequence[Point]]]) -> str:
         for axes, points in drawn:
             _name_points(axes, points if len(points) <= NAMED else [p for p in points if not p.mark.colour])
 
-    return _svg(draw, (5.2, 2.7 * len(panels)), 'latency', 'Top-1 accuracy against latency')
+    return _svg(draw, (4.8, 2.6 * len(panels)), 'latency', 'Top-1 accuracy against latency')
 
 
 def stages_figure(runs: Sequence[tuple[Sequence[dict], Mark]], teacher_top1: float | None = None) -> str:
@@ -180,7 +180,7 @@ def stages_figure(runs: Sequence[tuple[Sequence[dict], Mark]], teacher_top1: flo
         lower.xaxis.get_major_locator().set_params(integer=True)
         lower.set_xlim(0.3, max(len(stages) for stages, _ in runs) + 0.7)
 
-    return _svg(draw, (5.2, 5.4), 'stages', 'Relative error and top-1 after each stage')
+    return _svg(draw, (4.8, 5.2), 'stages', 'Relative error and top-1 after each stage')
 
 
 def plan_figure(rows: Sequence[dict], measure: str, title: str, name: str = 'plan') -> str:

@@ -265,7 +265,9 @@ def main() -> None:
         where = conditions(settings)
         print(', '.join(f'{key.replace("_", " ")} {value}' for key, value in where.items() if value is not None))
         print(f'{settings.text}; medians over rounds in which all networks take turns')
-        result = dict(command=f'python {shlex.join(sys.argv)}', conditions=where, settings=asdict(settings), warmup=args.warmup)
+        result = dict(
+            command=f'python {shlex.join(sys.argv)}', conditions=where, settings=asdict(settings), warmup=args.warmup
+        )
         result['groups'] = [measure(*pair, args, settings) for pair in zip(groups, blocks, strict=True)]
         if args.json:
             write_json(result, args.json)

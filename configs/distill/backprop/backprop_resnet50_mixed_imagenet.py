@@ -9,7 +9,7 @@ model = dict(
     type='SingleTeacherDistill',
     student=dict(
         type='RecastStudent',
-        source=dict(_base_.teacher, weights=None),
+        source=_base_.teacher,
         recipe=_base_.recipe,
         input_shape=(3, 224, 224),
     ),

@@ -10,7 +10,7 @@ model = dict(
     teacher=_base_.teacher,
     student=dict(
         type='RecastStudent',
-        source=dict(_base_.teacher, weights=None),
+        source=_base_.teacher,
         recipe=_base_.recipe,
         input_shape=(3, 224, 224),
     ),

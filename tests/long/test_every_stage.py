@@ -1,0 +1,35 @@
+"""Every stage of every config, one iteration each, in a whole run with narrow networks; takes minutes."""
+
+import pytest
+import torch
+from mmengine.config import Config
+from narrow import LEAVES, CheckEveryStep, narrowed
+from tiny import differing, weights
+
+from mmrecast.apis import load_student, train
+from mmrecast.engine import StagedRunner
+
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures('quick')]
+
+
+def one_iteration_each(leaf: str) -> Config:
+    """Return the narrowed config with stages of one iteration, every one of which is checked."""
+    cfg = narrowed(leaf)
+    cfg.train_cfg.stages = [{**stage, 'epochs': None, 'iters': 1} for stage in cfg.train_cfg.stages]
+    cfg.custom_hooks = [*cfg.custom_hooks, dict(type='CheckEveryStep')]
+    return cfg
+
+
+@pytest.mark.parametrize('leaf', LEAVES)
+def test_every_stage_trains_what_it_should(leaf, tmp_path, monkeypatch):
+    monkeypatch.setattr(StagedRunner, '_log_env', lambda *args: None)
+    monkeypatch.setattr(CheckEveryStep, 'stages', [])
+    torch.manual_seed(0)
+    result = train(one_iteration_each(leaf), work_dir=str(tmp_path))
+    entries = (result['plan'] or dict(entries=[]))['entries']
+    blocks = [f'recast {entry["path"]}' for entry in entries if entry['action'] == 'recast']
+    expected = [*blocks, 'finetune'] if leaf.startswith('recasting/') else ['train']
+    assert CheckEveryStep.stages == [stage['name'] for stage in result['stages']] == expected
+    assert [stage['images'] for stage in result['stages']] == [5] * len(expected)
+    assert result['method'] == leaf.split('/')[0]
+    assert differing(weights(tmp_path), load_student(tmp_path / 'student.pth').state_dict()) == []

@@ -1,0 +1,212 @@
+"""The configs as they are, but with narrow networks on a few small random images, for tests of all of them."""
+
+import copy
+import functools
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from tiny import differing, tensors
+from torch import Tensor, nn
+
+from mmrecast.algorithms import Recasting
+from mmrecast.datasets.base import TensorDataset
+from mmrecast.engine import StagedRunner
+from mmrecast.models import build_network
+from mmrecast.registry import DATASETS, HOOKS, MODELS
+from mmrecast.stages import Stage
+from mmrecast.utils.config_file import read_config
+
+FOLDER = Path(__file__).resolve().parents[1] / 'configs' / 'distill'
+LEAVES = sorted(f'{path.parent.name}/{path.name}' for path in FOLDER.glob('[!_]*/*.py'))
+SIZE = 64  # pixels, in place of 224
+NARROW = {
+    'mmrecast.CifarResNet': dict(widths=(4, 8, 16)),
+    'mmrecast.CifarDenseNet': dict(growth_rate=4),
+    'mmrecast.CifarVGG': dict(widths=(8, 8, 16, 16, 16), hidden=16),
+    'mmrecast.WideResNet': dict(widen_factor=1),
+}
+
+
+@DATASETS.register_module()
+class RandomImages(TensorDataset):
+    """Noise of ``shape`` (C, H, W), 0..255, in place of a data set of ``classes`` classes."""
+
+    def __init__(self, shape: tuple[int, int, int], classes: int, images: int) -> None:
+        generator = np.random.default_rng(0)
+        noise = generator.integers(0, 256, (images, *shape), dtype=np.uint8)
+        super().__init__(noise, generator.integers(0, classes, images), [str(name) for name in range(classes)])
+
+
+@MODELS.register_module()
+def NarrowTorchvision(name: str, num_classes: int = 10, factor: int = 8) -> nn.Module:
+    """Return torchvision's network with every width divided by ``factor``: the same modules in the same places."""
+    from torchvision import models
+
+    with torch.device('meta'):
+        network = models.get_model(name, num_classes=num_classes * factor)
+    for path, layer in list(network.named_modules()):
+        if list(layer.children()) or not (list(layer.parameters()) or list(layer.buffers())):
+            continue
+        parent, _, own = path.rpartition('.')
+        setattr(network.get_submodule(parent), own, _narrow(layer, factor))
+    return network
+
+
+def _narrow(layer: nn.Module, factor: int) -> nn.Module:
+    if isinstance(layer, nn.Conv2d):
+        widths = (layer.in_channels if layer.in_channels == 3 else layer.in_channels // factor), layer.out_channels
+        shape = dict(stride=layer.stride, padding=layer.padding, bias=layer.bias is not None)
+        return nn.Conv2d(widths[0], widths[1] // factor, layer.kernel_size, **shape)
+    if isinstance(layer, nn.Linear):
+        return nn.Linear(layer.in_features // factor, layer.out_features // factor)
+    return type(layer)(layer.num_features // factor)
+
+
+@functools.cache
+def _read(leaf: str) -> Config:
+    return read_config(FOLDER / leaf)
+
+
+def read(leaf: str) -> Config:
+    """Return a copy of the config ``method/name.py``."""
+    return copy.deepcopy(_read(leaf))
+
+
+def narrowed(leaf: str) -> Config:
+    """Return the config with narrow untrained networks, ten random images and two training batches; else as it is."""
+    cfg = read(leaf)
+    shape = cfg.data_preprocessor.input_shape
+    if shape[1] > SIZE:
+        cfg.data_preprocessor.input_shape = shape = (shape[0], SIZE, SIZE)
+    cfg.model = _narrowed(cfg.model, shape)
+    cfg.model.pop('teacher_ckpt', None)
+    if 'start' in cfg.model:
+        start = cfg.model.start
+        cfg.model.start = (dict(type=start) if isinstance(start, str) else start) | dict(images=4)
+    data = dict(type='RandomImages', shape=shape, classes=classes_of(cfg), images=10)
+    for key in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        collate = dict(type='mmrecast.batch_collate')
+        cfg[key] = dict(batch_size=5, num_workers=0, dataset=data, sampler=cfg[key].sampler, collate_fn=collate)
+    return Config(dict(cfg, log_level='ERROR'), filename=cfg.filename)
+
+
+def classes_of(cfg: Config) -> int:
+    """Return how many classes a narrowed config's networks tell apart."""
+    return next((part['num_classes'] for part in parts_of(cfg.model) if 'num_classes' in part), 10)
+
+
+def parts_of(value: object) -> Iterator[Mapping]:
+    """Yield every dict inside ``value``, itself included."""
+    if isinstance(value, Mapping):
+        yield value
+    for part in value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ():
+        yield from parts_of(part)
+
+
+def _narrowed(value: object, shape: tuple) -> object:
+    if isinstance(value, list | tuple):
+        return type(value)(_narrowed(part, shape) for part in value)
+    if not isinstance(value, Mapping):
+        return value
+    if value.get('type') == 'TorchvisionClassifier':
+        return dict(type='NarrowTorchvision', name=value['name'])
+    parts = {key: _narrowed(part, shape) for key, part in value.items()}
+    if 'input_shape' in parts:
+        parts['input_shape'] = shape
+    if 'backbone' in parts:
+        parts['backbone'] |= NARROW[parts['backbone']['type']]
+        parts['head']['in_channels'] = build_network(parts['backbone']).out_channels
+    return parts
+
+
+def trained_in(algorithm: nn.Module, stage: Stage) -> set[str]:
+    """Return what a stage must change of ``algorithm.student``, by the method's definition and the order of calls.
+
+    Everything up to the output of block k+1, or all of the network behind the last block and where no block is recast.
+    Where block k starts from the closed form and keeps its width, what follows it is untouched.
+    """
+    student = algorithm.student
+    if stage.kind != 'recast':
+        return _called_before(student, None, algorithm.input_shape)
+    plan = algorithm.plan
+    step = next(i for i, entry in enumerate(plan.entries) if entry.path == stage.block)
+    entry, follower = plan.entries[step], plan.follower(step)
+    frozen = algorithm.start == 'closed_form' and entry.out_channels == entry.out_shape[0]
+    if follower is None:
+        return _called_before(student, entry.output if frozen else None, algorithm.input_shape)
+    names = _called_before(student, follower.output, algorithm.input_shape)
+    return {n for n in names if not (frozen and n.startswith(tuple(f'{path}.' for path in follower.modules)))}
+
+
+@torch.no_grad()
+def _called_before(network: nn.Module, last: str | None, shape: tuple[int, int, int]) -> set[str]:
+    """Return the parameters and buffers of all modules that a forward pass calls until ``last`` returns."""
+    network, names, done = copy.deepcopy(network).eval(), set(), []
+
+    def note(path: str, module: nn.Module):
+        own = [*module.named_parameters(path, recurse=False), *module.named_buffers(path, recurse=False)]
+        return lambda *_: names.update(name for name, _ in own if not done)
+
+    for path, module in network.named_modules():
+        module.register_forward_pre_hook(note(path, module))
+    if last is not None:
+        network.get_submodule(last).register_forward_hook(lambda *_: done.append(True))
+    network(torch.zeros(2, *shape))
+    return names
+
+
+class Step:
+    """One optimiser step of a stage, and what must hold behind it."""
+
+    def __init__(self, algorithm: nn.Module, stage: Stage) -> None:
+        self.algorithm, self.stage = algorithm, stage
+        self.student = tensors(algorithm.student)
+        self.teacher = None if algorithm.teacher is None else tensors(algorithm.teacher)
+
+    def check(self, loss: Tensor) -> None:
+        """Assert that the loss is finite, and that what the stage trains changed, and nothing else."""
+        algorithm, name = self.algorithm, self.stage.name
+        assert torch.isfinite(loss), name
+        changed = differing(self.student, tensors(algorithm.student))
+        assert changed == sorted(trained_in(algorithm, self.stage)), name
+        if self.teacher is not None:
+            assert differing(self.teacher, tensors(algorithm.teacher)) == [], name
+
+
+def take_step(runner: StagedRunner, index: int) -> None:
+    """Bring a runner's algorithm to the beginning of stage ``index``, take one step and check it."""
+    algorithm, stages = runner.bare_model, runner.train_loop.stages
+    stage, batch = stages[index], next(iter(runner.train_loop.dataloader))
+    algorithm.restore_structure(stages, index, started=False)
+    algorithm.begin_stage(stage, [algorithm.data_preprocessor(batch)])
+    runner.set_optimizer(copy.deepcopy(stage.optim_wrapper or runner.cfg.optim_wrapper), None)
+    algorithm.train()
+    step = Step(algorithm, stage)
+    losses = algorithm.train_step(batch, runner.optim_wrapper)
+    step.check(losses['loss'])
+
+
+def stages_to_try(runner: StagedRunner) -> list[int]:
+    """Return the first, a middle and the last stage, and with a recasting the last block's."""
+    count = len(runner.train_loop.stages)
+    last_block = [count - 2] if isinstance(runner.bare_model, Recasting) else []
+    return sorted({0, count // 2, *last_block, count - 1})
+
+
+@HOOKS.register_module()
+class CheckEveryStep(Hook):
+    """Check every step of a run with :class:`Step`, and count the stages that had one."""
+
+    priority = 'LOWEST'
+    stages: list[str] = []
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
+        self._step = Step(runner.bare_model, runner.train_loop.stage)
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        self._step.check(outputs['loss'])
+        self.stages.append(runner.train_loop.stage.name)

@@ -33,6 +33,7 @@ setup(
     long_description_content_type='text/markdown',
     license='Apache-2.0',
     packages=find_packages(include=['mmrecast', 'mmrecast.*']),
+    package_data={'mmrecast.analysis': ['report.html']},
     python_requires='>=3.10',
     install_requires=[*libraries(), 'torchvision>=0.19', 'numpy>=1.26', 'pillow>=9', 'rich>=13'],
     extras_require={

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mmrecast.analysis.complexity import convention_for, count
-from mmrecast.analysis.latency import check_counts, compare_latency
+from mmrecast.analysis.latency import Latency, check_counts, compare_latency
 from mmrecast.analysis.latency_settings import LatencySettings
 from mmrecast.analysis.numbers import shape_text
 from mmrecast.analysis.plan_table import plan_rows
@@ -31,6 +31,7 @@ from mmrecast.analysis.students import (
 
 ROUNDS = {1: 100, 64: 30}
 """dict[int, int]: The batch sizes at which latency is measured, and the rounds of each."""
+UNSTEADY = 1.5  # the 90th percentile of a latency over its 10th
 
 
 @dataclass(frozen=True)
@@ -107,14 +108,15 @@ def compare(
     every = dict(teacher=networks.teacher) if networks.teacher is not None else {}
     every |= networks.students
     counts = {key: count(network, shape, convention_for(shape)) for key, network in every.items()}
-    latencies: dict[str, dict] = {key: {} for key in every}
+    latencies: dict[str, dict[int, Latency]] = {key: {} for key in every}
     for size, number in rounds.items() if every else ():
         say(f'latency of {len(every)} networks in turns, batch of {size}, {shape_text(shape)}, {number} rounds')
         measured = compare_latency(every, shape, batch_size=size, repeats=number, device=device, threads=threads)
         for key, latency in measured.items():
             latencies[key][size] = latency
     measures = {key: Measures(counts[key], latencies[key]) for key in every}
-    return Comparison(results, measures, _plans(results, networks), tuple(_notes(results, networks)))
+    found = [*_notes(results, networks), *_unsteady(latencies)]
+    return Comparison(results, measures, _plans(results, networks), tuple(found))
 
 
 def _plans(results: Sequence[dict], networks: Networks) -> dict[str, list[dict]]:
@@ -139,3 +141,16 @@ def _notes(results: Sequence[dict], networks: Networks) -> list[str]:
     if TEACHER in networks.absent:
         notes.append(f'teacher: params, mults, acts and latency are not known: {networks.absent[TEACHER]}.')
     return notes
+
+
+def _unsteady(latencies: dict[str, dict[int, Latency]]) -> list[str]:
+    """Return a warning for every batch size at which a network's time differed much from round to round."""
+    worst: dict[int, float] = {}
+    for size, latency in ((size, latency) for known in latencies.values() for size, latency in known.items()):
+        worst[size] = max(worst.get(size, 0.0), latency.p90_ms / latency.p10_ms)
+    return [
+        f'Latency at batch {size} is unsteady: its 90th percentile is up to {factor:.1f} times its 10th. Measure again '
+        'on an idle machine.'
+        for size, factor in worst.items()
+        if factor > UNSTEADY
+    ]

@@ -182,15 +182,6 @@ def _built(constructor: dict | None) -> nn.Module | None:
     return None if constructor is None else build_network(constructor).eval()
 
 
-def architecture(constructor: Mapping) -> str:
-    """Return a short name for what a constructor builds: ``'resnet50'``, ``'CifarResNet-56'``."""
-    if 'name' in constructor:
-        return str(constructor['name'])
-    trunk = constructor.get('backbone', constructor)
-    depth = trunk.get('depth')
-    return str(trunk['type']).split('.')[-1] + (f'-{depth}' if depth else '')
-
-
 def _checked(shape: Sequence[int]) -> Shape:
     whole = all(isinstance(size, int) and not isinstance(size, bool) and size > 0 for size in shape)
     if len(shape) != 3 or not whole:

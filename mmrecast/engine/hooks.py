@@ -91,7 +91,8 @@ class ResultHook(Hook):
             tail |= accuracies(runner.test_loop.run()) | dict(val_images=len(runner.test_dataloader.dataset))
             if self.judge_teacher and loop.model.teacher is not None:
                 with loop.model.judging_teacher():
-                    tail['teacher'] = accuracies(runner.test_loop.run())
+                    judged = accuracies(runner.test_loop.run())
+                tail['teacher'] = judged | dict(constructor=loop.model.teacher_constructor)
         self._write(runner, tail)
         if is_main_process():
             meta = dict(top1=tail.get('top1'), seed=runner.seed, images=loop.images, config=runner.cfg.filename)

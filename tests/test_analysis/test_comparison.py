@@ -64,6 +64,17 @@ def test_latency_is_measured_for_real(leave):
     assert 0 < student.p10_ms <= student.median_ms <= student.p90_ms and teacher.ratio == 1.0
 
 
+def test_an_unsteady_latency_is_noted(leave, monkeypatch):
+    spread = {1: 1.4, 64: 3.0}
+
+    def measure(networks, input_shape, batch_size, **settings):
+        return {name: Latency(2.0, 2.0, 2.0 * spread[batch_size], 1.0, batch_size) for name in networks}
+
+    monkeypatch.setattr(module, 'compare_latency', measure)
+    (note,) = compare([leave('a')], dict.fromkeys(spread, 3)).notes
+    assert note.startswith('Latency at batch 64 is unsteady: its 90th percentile is up to 3.0 times its 10th.')
+
+
 def test_no_rounds_no_latency(leave, timed):
     compared = compare([leave('a')], {})
     assert timed == [] and compared.rows[1].latencies == {} and compared.rows[1].complexity.params == CONV_WEIGHTS

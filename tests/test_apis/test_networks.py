@@ -5,7 +5,7 @@ import torch
 from mmengine.config import Config
 from tiny import CHAIN, SHAPE, classifier, recasting
 
-from mmrecast.apis.networks import architecture, network_configs, networks_of
+from mmrecast.apis.networks import network_configs, networks_of
 from mmrecast.models import build_network
 from mmrecast.surgery.apply import replay
 from mmrecast.surgery.plan import make_plan
@@ -181,9 +181,3 @@ def test_configs_take_options(write):
     got = network_configs(path, {'model.teacher.backbone.depth': 14})
     assert (got.name, got.teacher['backbone']['depth'], got.source is got.teacher) == ('run', 14, True)
     assert (got.recipe[0]['target'], got.student) == ('ConvBlock', None)
-
-
-def test_architecture():
-    assert architecture(dict(type='TorchvisionClassifier', name='resnet50')) == 'resnet50'
-    assert architecture(classifier(depth=14)) == 'CifarResNet-14'
-    assert architecture(dict(type='mmrecast.PlainNet', width=3)) == 'PlainNet'

@@ -98,7 +98,7 @@ def test_networks_without_known_blocks(show):
     status, text, _ = show('torchvision:squeezenet1_1', '--shape', 3, 64, 64)
     assert status == 0 and text.split('\n')[1].startswith('no block of a known class: --source PATTERN')
     status, text, _ = show('torchvision:densenet121', '--shape', 3, 32, 32, '--source', 'features.denseblock*')
-    assert row_of(text, 'features.denseblock2')[2:7] == ['_DenseBlock', 'module', '128×4×4', '512×4×4', '1']
+    assert row_of(text, 'features.denseblock2')[2:7] == ['_DenseBlock', 'dense', '128×4×4', '512×4×4', '1']
     glue = 'features.transition1.norm, features.transition1.relu, features.transition1.conv, features.transition1.pool'
     assert glue in text
 

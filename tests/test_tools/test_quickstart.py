@@ -69,13 +69,16 @@ def test_interrupted_and_called_again(quickstart, tmp_path, capsys, monkeypatch)
 
 
 def test_equal_budgets_of_the_configs(quickstart):
-    """At full length the siblings' iterations are those that the quickstart works out."""
+    """At full length the siblings' iterations are those that the quickstart works out, to a batch.
+
+    (Of the data behind ``cifar10`` an epoch ends with a smaller batch, which the configs take into account.)
+    """
     for data, blocks in (('digits', 27), ('cifar10', 9)):
         configs = {name: Config.fromfile(quickstart.CONFIGS / path) for name, path in quickstart.SETUPS[data].items()}
         block, finetune = (stage['iters'] for stage in configs['recasting'].train_cfg.stages)
         images = (blocks * block + finetune) * 128 + blocks * configs['recasting'].model.start.images
         for name in ('kd_mse', 'backprop'):
-            assert configs[name].train_cfg.stages[0].iters * 128 == images
+            assert 0 <= configs[name].train_cfg.stages[0].iters * 128 - images <= 128 * (data == 'cifar10')
             assert configs[name].train_dataloader.batch_size == 128
 
 

@@ -25,8 +25,9 @@ from mmrecast.analysis.block_latency import BlockLatency, Part, compare_blocks
 from mmrecast.analysis.latency import Latency, check_counts, compare_latency
 from mmrecast.analysis.latency_settings import DTYPES, LatencySettings
 from mmrecast.analysis.numbers import MINUS, milliseconds, shape_text, times
+from mmrecast.analysis.students import network_name
 from mmrecast.analysis.tables import render_table
-from mmrecast.apis.networks import Networks, architecture, networks_of
+from mmrecast.apis.networks import Networks, networks_of
 from mmrecast.engine.hooks import machine
 from mmrecast.surgery.chain import ChainBlock, Shape, find_chain
 from mmrecast.surgery.plan import Plan, PlanEntry
@@ -84,7 +85,7 @@ def grouped(sources: Sequence[str], input_shape: Sequence[int] | None) -> list[G
 def _members(found: Networks, base: dict) -> list[tuple[str, nn.Module, dict, Plan | None]]:
     members = []
     if found.teacher is not None:
-        members.append((architecture(base), found.teacher, base, None))
+        members.append((network_name(base), found.teacher, base, None))
     if found.student is not None:
         members.append((found.name, found.student, found.student_constructor, found.student_plan))
     return members

@@ -77,10 +77,10 @@ def _images():
 def test_groups_hold_each_network_once(tool, sources):
     one, other = tool.grouped([*sources, sources[1]], None)
     assert (one.teacher, list(one.networks)) == ('teacher8', ['teacher8', 'all', 'first'])
-    assert one.same == dict(teacher8=['CifarResNet-8'], all=['kd'])
+    assert one.same == dict(teacher8=['ResNet-8'], all=['kd'])
     assert (other.teacher, list(other.networks), other.input_shape) == (
-        'CifarResNet-14',
-        ['CifarResNet-14', 'deep'],
+        'ResNet-14',
+        ['ResNet-14', 'deep'],
         SHAPE,
     )
     assert [len(plan.steps) if plan else None for plan in one.plans.values()] == [None, 3, 1]
@@ -90,7 +90,7 @@ def test_groups_hold_each_network_once(tool, sources):
 def test_names_that_are_taken_give_way_to_paths(tool, write, tmp_path):
     (tmp_path / 'b').mkdir()
     paths = write(recasting(), 'run.py'), write(recasting(source='backbone.layer1.0'), 'b/run.py')
-    assert list(tool.grouped(paths, None)[0].networks) == ['CifarResNet-8', 'run', paths[1]]
+    assert list(tool.grouped(paths, None)[0].networks) == ['ResNet-8', 'run', paths[1]]
 
 
 def test_statistics_of_a_trained_student_stay(tool, tmp_path):
@@ -126,9 +126,9 @@ def test_everything_is_told_and_written(run, sources, tmp_path):
     assert got['conditions']['torch'] == torch.__version__ and got['conditions']['threads'] == 1
     one, other = got['groups']
     assert (one['teacher'], one['input_shape'], one['same']) == (
-        'teacher8', list(SHAPE), dict(teacher8=['CifarResNet-8'], all=['kd'])
+        'teacher8', list(SHAPE), dict(teacher8=['ResNet-8'], all=['kd'])
     )  # fmt: skip
-    assert list(one['latency']) == ['1', '2'] and list(other['latency']['2']) == ['CifarResNet-14', 'deep']
+    assert list(one['latency']) == ['1', '2'] and list(other['latency']['2']) == ['ResNet-14', 'deep']
     figures = one['latency']['1']['all']
     assert (figures['repeats'], figures['batch_size'], figures['bn_folded'], figures['bn_layers']) == (2, 1, 4, 4)
     assert one['latency']['2']['teacher8']['ratio'] == 1 and one['latency']['2']['teacher8']['repeats'] == 1
@@ -139,9 +139,9 @@ def test_blocks_of_teacher_and_student(run, sources, tmp_path):
     out = tmp_path / 'latency.json'
     status, text, error = run(*sources[1:3], *QUICK, '--blocks', '--json', out)
     assert status == 0, error
-    assert 'blocks of CifarResNet-8 and all at batch 2' in text
+    assert 'blocks of ResNet-8 and all at batch 2' in text
     first, second = json.loads(out.read_text())['groups'][0]['blocks']
-    assert (first['networks'], first['batch_size']) == (['CifarResNet-8', 'all'], 2)
+    assert (first['networks'], first['batch_size']) == (['ResNet-8', 'all'], 2)
     blocks = CHAIN[::2]
     assert [row['part'] for row in first['parts']] == [
         'stem', *blocks, 'between blocks', 'head', 'whole pass', 'whole pass'

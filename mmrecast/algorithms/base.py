@@ -54,7 +54,13 @@ class Distiller(BaseModel):
         if teacher_ckpt is not None:
             if network is None:
                 raise ValueError(f'teacher_ckpt={teacher_ckpt!r} without a teacher')
-            load_weights(network, teacher_ckpt)
+            try:
+                load_weights(network, teacher_ckpt)
+            except FileNotFoundError as error:
+                raise FileNotFoundError(
+                    f"{error}; give the teacher's weights as model.teacher_ckpt, or train it first (a folder in "
+                    'work_dirs has the name of the config that fills it)'
+                ) from error
         if network is not None:
             network.requires_grad_(False).eval()
         self.__dict__['teacher'] = network

@@ -46,3 +46,13 @@ def test_wrong_recipe():
     with pytest.raises(ValueError, match="'backbone.layer7.*' matches nothing"):
         MODELS.build(dict(type='RecastStudent', source=classifier(), input_shape=SHAPE,
                           recipe=[dict(source='backbone.layer7.*', target='ConvBlock')]))  # fmt: skip
+
+
+def test_weights_that_would_be_drawn_anew_are_not_fetched(tmp_path):
+    """A config may name the teacher as it is; weights that are not there would end it."""
+    source = dict(type='TorchvisionClassifier', name='resnet18', num_classes=5, weights=str(tmp_path / 'not_there.pth'))
+    with pytest.raises(FileNotFoundError, match='not_there.pth'):
+        build_network(source)
+    recipe = [dict(source='layer4.1', target='ConvBlock')]
+    student = MODELS.build(dict(type='RecastStudent', source=source, recipe=recipe, input_shape=(3, 32, 32)))
+    assert 'weights' not in student.origin.constructor and student.fc.out_features == 5

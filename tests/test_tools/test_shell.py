@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import signal as signals
 import stat
 import subprocess
 
@@ -182,7 +183,13 @@ def _start(place, **environment):
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        preexec_fn=_interruptible,
     )
+
+
+def _interruptible():
+    """Undo what a shell does to background jobs: they ignore Ctrl-C, and so does all that they start."""
+    signals.signal(signals.SIGINT, signals.SIG_DFL)
 
 
 def _ensure(place, **environment):

@@ -14,12 +14,11 @@ from pathlib import Path
 
 from torch import nn
 
-from mmrecast.models import build_network, check_constructor, network_config, untrained
+from mmrecast.models import build_network, network_config, untrained
 from mmrecast.surgery.apply import check_plan
 from mmrecast.surgery.chain import Shape
 from mmrecast.surgery.plan import Plan, make_plan
-from mmrecast.surgery.student_file import build_source, is_student, is_weight_file, load_student
-from mmrecast.utils.checkpoint import load_file
+from mmrecast.surgery.student_file import build_source, is_weight_file, read_student
 from mmrecast.utils.config_file import read_config
 from mmrecast.utils.setup_env import register_all_modules
 
@@ -161,12 +160,9 @@ def network_configs(source: str | Path, options: Mapping[str, object] | None = N
 
 
 def _of_file(path: str, input_shape: Shape | None) -> Networks:
-    student, content = load_student(path), load_file(path)
-    assert is_student(content)
-    constructor = content['constructor']
-    plan = None if content['plan'] is None else Plan.from_dict(content['plan'])
+    student, origin = read_student(path)
+    constructor, plan = origin.constructor, origin.plan
     shape = input_shape or (plan.input_shape if plan else IMAGE)
-    check_constructor(constructor)
     if plan is None:  # trained as it was built: there is nothing to compare it with
         return Networks(_file_name(path), shape, None, student, None, None, constructor)
     return Networks(_file_name(path), shape, _built(constructor), student, plan, constructor, constructor, plan)

@@ -192,7 +192,7 @@ def _conv_block(block: nn.Module) -> Description:
 
 
 @describes('mmcv.cnn.bricks.conv_module.ConvModule')
-def _conv_module(block: nn.Module) -> Description:
+def _conv_module(block: nn.Module) -> Description | None:
     if block.order != ('conv', 'norm', 'act') or not isinstance(block.conv, nn.Conv2d):
         return None
     return Description('conv', block.conv.stride[0], None, ('conv',), None, *_square(block.conv))

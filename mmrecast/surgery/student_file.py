@@ -64,7 +64,7 @@ def load_student(path: str, model: nn.Module | None = None) -> nn.Module:
         FileNotFoundError: There is no such file.
         ValueError: It is no student file, holds code, or does not fit ``model``.
     """
-    return _read(path, model)[0]
+    return read_student(path, model)[0]
 
 
 def build_source(source: Mapping | str | Path | nn.Module) -> tuple[nn.Module, dict | None]:
@@ -80,7 +80,7 @@ def build_source(source: Mapping | str | Path | nn.Module) -> tuple[nn.Module, d
     if isinstance(source, nn.Module):
         return source, None
     if is_weight_file(source):
-        network, origin = _read(str(source), None)
+        network, origin = read_student(str(source))
         if origin.plan is None:
             return network, origin.constructor
         return network, dict(type='RecastNetwork', source=origin.constructor, plan=origin.plan.to_dict())
@@ -107,7 +107,8 @@ def recast_network(source: dict, plan: dict) -> nn.Module:
     return _replay(build_network(source), Plan.from_dict(plan))
 
 
-def _read(path: str, model: nn.Module | None) -> tuple[nn.Module, Origin]:
+def read_student(path: str, model: nn.Module | None = None) -> tuple[nn.Module, Origin]:
+    """Return what `load_student` does, and where it comes from."""
     content = load_file(path)
     if not is_student(content):
         raise ValueError(f'{path} is not a student file; tools/export_student.py makes one of a checkpoint')

@@ -3,6 +3,7 @@
 from mmrecast.algorithms.base import Distiller
 from mmrecast.algorithms.recast_student import recast_student
 from mmrecast.algorithms.recasting import Recasting
+from mmrecast.algorithms.self_distill import SelfDistill
 from mmrecast.algorithms.single_teacher_distill import SingleTeacherDistill
 
-__all__ = ['Distiller', 'Recasting', 'SingleTeacherDistill', 'recast_student']
+__all__ = ['Distiller', 'Recasting', 'SelfDistill', 'SingleTeacherDistill', 'recast_student']

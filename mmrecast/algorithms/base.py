@@ -66,6 +66,7 @@ class Distiller(BaseModel):
         self.__dict__['teacher'] = network
         self.teacher_constructor = constructor
         self._judged = None
+        self.progress = 1.0  # share of the current stage that is done, set by the loop at every step
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -131,21 +132,40 @@ class Distiller(BaseModel):
         finally:
             self._judged = None
 
+    @property
+    def judged_networks(self) -> dict[str, nn.Module]:
+        """dict[str, nn.Module]: Networks whose outputs must have the data set's classes, by their name for people."""
+        networks = dict(teacher=self.teacher, student=self.student)
+        return {name: network for name, network in networks.items() if network is not None}
+
     def check_classes(self, num_classes: int) -> None:
         """Compare the networks' outputs with the data set.
 
         Raises:
             ValueError: A network has another number of classes than ``num_classes``.
         """
-        for name, network in (('teacher', self.teacher), ('student', self.student)):
-            if network is None:
-                continue
+        for name, network in self.judged_networks.items():
             found = self._classes_of(network)
             if found != num_classes:
                 raise ValueError(
                     f'the {name} has {found} classes but the data set has {num_classes}: '
                     f'give it a head of {num_classes}, or the data that it knows'
                 )
+
+    def check_training_data(self, num_images: int, data_samples: dict | None) -> None:
+        """Check what the losses need of the training data beside images; there is nothing in general.
+
+        Args:
+            num_images (int): How many images there are.
+            data_samples (dict, optional): What a batch brings beside images.
+
+        Raises:
+            ValueError: Something is missing.
+        """
+
+    def stage_products(self, stage: Stage) -> dict[str, dict]:
+        """Return what a finished stage leaves for other runs, by file name; nothing in general."""
+        return {}
 
     def check_labels(self, labels: Tensor | None) -> None:
         """Compare labels (N,) with the student's outputs.
@@ -217,14 +237,15 @@ class Distiller(BaseModel):
         super().train(mode)
         live = getattr(self, '_live', None)
         if mode and live is not None:
-            for module in self.student.modules():
-                module.training = module in live
+            for part in self.trained_parts:
+                for module in part.modules():
+                    module.training = module in live
         return self
 
-
-def build_loss(cfg: dict | nn.Module) -> nn.Module:
-    """Build a loss or connector of the registry; a module passes through."""
-    return cfg if isinstance(cfg, nn.Module) else MODELS.build(cfg)
+    @property
+    def trained_parts(self) -> list[nn.Module]:
+        """list[nn.Module]: Where a stage chooses what trains."""
+        return [self.student]
 
 
 def _names_weights(config: object) -> bool:

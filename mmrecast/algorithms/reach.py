@@ -1,6 +1,6 @@
 """Find out what a stage trains: the parameters and modules that lead from a cut to a tap."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 
 import torch
 from torch import Tensor, nn
@@ -56,4 +56,45 @@ def reached_by(
             parameter.requires_grad_(wanted[name])
     reached = {name for (name, _), grad in zip(parameters.items(), grads, strict=True) if grad is not None}
     containers = {m for m in network.modules() if id(m) not in left_out and any(c in called for c in m.modules())}
+    return reached, called | containers
+
+
+def reached_through(
+    algorithm: nn.Module, losses: Callable[[], Tensor], parts: Iterable[nn.Module], frozen: Collection[int] = ()
+) -> tuple[set[str], set[nn.Module]]:
+    """Return what a sum of losses reaches; modes, buffers and random numbers stay as they were.
+
+    Args:
+        algorithm (nn.Module): Whose parameters are meant.
+        losses (Callable): Computes the sum.
+        parts (Iterable[nn.Module]): Where to look for modules.
+        frozen (Collection[int]): ``id`` of modules to leave out. Defaults to none.
+
+    Returns:
+        tuple: Names of the parameters whose gradient the losses have, and the modules called meanwhile (with those that
+        contain one).
+    """
+    modules = list(dict.fromkeys(m for part in parts for m in part.modules()))
+    own = {id(p) for m in modules if id(m) in frozen for p in m.parameters(recurse=False)}
+    parameters = {n: p for n, p in algorithm.named_parameters() if id(p) not in own}
+    wanted = {p: p.requires_grad for p in algorithm.parameters()}
+    called: set[nn.Module] = set()
+
+    def note(module, args):
+        called.add(module)
+
+    devices = [device_of(algorithm)] if device_of(algorithm).type == 'cuda' else []
+    handles = [m.register_forward_pre_hook(note) for m in modules if id(m) not in frozen]
+    with hooked(handles), untouched(algorithm), torch.random.fork_rng(devices=devices), torch.enable_grad():
+        torch.manual_seed(0)
+        for parameter in algorithm.parameters():
+            parameter.requires_grad_(True)
+        total = losses()
+        grads = [None] * len(parameters)
+        if total.requires_grad:
+            grads = torch.autograd.grad(total, list(parameters.values()), allow_unused=True)
+        for parameter, flag in wanted.items():
+            parameter.requires_grad_(flag)
+    reached = {name for name, grad in zip(parameters, grads, strict=True) if grad is not None}
+    containers = {m for m in modules if id(m) not in frozen and any(c in called for c in m.modules())}
     return reached, called | containers

@@ -8,8 +8,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from mmrecast.algorithms.base import Distiller, as_text, build_loss
+from mmrecast.algorithms.base import Distiller, as_text
 from mmrecast.algorithms.reach import reached_by
+from mmrecast.links.parts import build_loss
 from mmrecast.links.prefix import run_to
 from mmrecast.registry import BLOCKS, MODELS
 from mmrecast.stages import Stage
@@ -94,7 +95,8 @@ class Recasting(Distiller):
         if earlier != 'all' and (isinstance(earlier, bool) or not isinstance(earlier, int) or earlier < 0):
             raise ValueError(f"earlier must be 'all' or how many of the last blocks train, got {earlier!r}")
         self.earlier = earlier
-        self.block_loss, self.kd_loss, self.task_loss = map(build_loss, (block_loss, kd_loss, task_loss))
+        self.block_loss = build_loss(block_loss, 'block_loss')
+        self.kd_loss, self.task_loss = build_loss(kd_loss, 'kd_loss'), build_loss(task_loss, 'task_loss')
         self.connector_cfg, self.connector = connector, None
         self._loss_cfgs = as_text([block_loss, kd_loss, task_loss, connector])
 

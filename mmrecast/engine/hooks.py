@@ -14,7 +14,7 @@ from mmengine.runner import LogProcessor
 from mmrecast.engine.records import accuracies
 from mmrecast.registry import HOOKS, LOG_PROCESSORS
 from mmrecast.surgery.student_file import save_student
-from mmrecast.utils.checkpoint import write_json
+from mmrecast.utils.checkpoint import save_file, write_json
 from mmrecast.version import __version__
 
 CHECKPOINT = 'stage{stage:03d}_iter{iter:08d}.pth'
@@ -80,8 +80,13 @@ class ResultHook(Hook):
         self.method, self.judge_teacher = method, judge_teacher
 
     def after_stage(self, runner, record: dict) -> None:
-        """Write what is known so far."""
+        """Write what is known so far, and what the stage leaves for other runs."""
         self._write(runner, dict(complete=False))
+        loop = runner.train_loop
+        products = loop.model.stage_products(loop.stages[record['index']])
+        for name, content in products.items() if is_main_process() else ():
+            save_file(content, os.path.join(runner.work_dir, name))
+            runner.logger.info(f'{runner.work_dir}/{name} written')
 
     def after_train(self, runner) -> None:
         """Judge the student (and its teacher) on the whole test data and write student and result."""

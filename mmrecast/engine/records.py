@@ -1,10 +1,4 @@
-"""What is kept and said of a run: one line per stage, digests of what it was made with."""
-
-import hashlib
-import json
-
-import torch
-from torch import nn
+"""What is kept and said of a run: accuracies, one line per stage."""
 
 
 def top_of(metrics: dict, k: int = 1) -> float | None:
@@ -29,17 +23,3 @@ def describe_stage(record: dict, stages: int) -> str:
     if record['top1'] is not None:
         parts.append(f'top-1 {record["top1"]:.2f} % on {record["val_images"]} images')
     return ', '.join(parts)
-
-
-def digest(config: object) -> str:
-    """Digest part of a config; the order of keys does not count, a dumped config has them sorted."""
-    return hashlib.sha256(json.dumps(config, sort_keys=True, default=repr).encode()).hexdigest()[:16]
-
-
-def digest_tensors(network: nn.Module) -> str:
-    """Digest a network's parameters and buffers."""
-    sha = hashlib.sha256()
-    for name, value in network.state_dict().items():
-        sha.update(name.encode())
-        sha.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    return sha.hexdigest()[:16]

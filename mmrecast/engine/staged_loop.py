@@ -23,10 +23,11 @@ from torch.utils.data import DataLoader, IterableDataset
 from mmrecast.engine.batches import batch_size, check_loader, counted, evenly_spaced, loader_from
 from mmrecast.engine.hooks import check_hooks
 from mmrecast.engine.optimizers import check_optimizer, fit_scheduler
-from mmrecast.engine.records import describe_stage, digest, digest_tensors, top_of
+from mmrecast.engine.records import describe_stage, top_of
 from mmrecast.engine.runner import load_strictly, set_random_state
 from mmrecast.registry import LOOPS
 from mmrecast.stages import Stage
+from mmrecast.utils.digests import digest, digest_tensors
 
 CHECKED_IMAGES = 16  # per loader, before training
 
@@ -170,6 +171,8 @@ class StagedLoop(BaseLoop):
                 for batch in self.sample_batches(loader, CHECKED_IMAGES):
                     samples = batch.get('data_samples')
                     self.model.check_labels(samples.get('gt_label') if isinstance(samples, dict) else None)
+                    if loader is self.dataloader:
+                        self.model.check_training_data(len(loader.dataset), samples)
 
     def run_stage(self) -> None:
         """Run the current stage, or what is left of it."""
@@ -217,6 +220,7 @@ class StagedLoop(BaseLoop):
     def run_iter(self, idx: int, data_batch: dict | Sequence) -> None:
         """Run one iteration."""
         self.runner.call_hook('before_train_iter', batch_idx=idx, data_batch=data_batch)
+        self.model.progress = (self._stage_iter + 1) / self._lengths[self.stage_index]
         outputs = self.runner.model.train_step(data_batch, optim_wrapper=self.runner.optim_wrapper)
         seen = batch_size(data_batch) * get_dist_info()[1]
         self._running['images'] += seen

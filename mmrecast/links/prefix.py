@@ -7,10 +7,10 @@ from torch import Tensor, nn
 from mmrecast.utils.modules import get_module, hooked
 
 
-class _Reached(BaseException):
+class Reached(BaseException):
     """Carries the tap's activation out of the forward pass, past any ``except Exception`` of the network."""
 
-    def __init__(self, output: Tensor) -> None:
+    def __init__(self, output: Tensor | None) -> None:
         super().__init__()
         self.output = output
 
@@ -43,7 +43,7 @@ def run_to(
     handles = []
 
     def stop(module, args, out):
-        raise _Reached(out)
+        raise Reached(out)
 
     with hooked(handles):
         if tap is not None:
@@ -56,7 +56,7 @@ def run_to(
             handles.append(get_module(network, path).register_forward_pre_hook(lambda m, args: (function(args[0]),)))
         try:
             output = network(inputs)
-        except _Reached as reached:
+        except Reached as reached:
             return reached.output, seen[0] if seen else None
     if tap is not None:
         raise ValueError(f'{type(network).__name__} does not call {tap!r} in its forward pass')

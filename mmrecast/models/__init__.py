@@ -6,7 +6,9 @@ from mmrecast.models.cifar_resnet import CifarResNet
 from mmrecast.models.cifar_vgg import CifarVGG
 from mmrecast.models.constructor import check_constructor, untrained
 from mmrecast.models.convert import convert_cifar_resnet, revert_cifar_resnet
+from mmrecast.models.input_adapter import InputAdapter
 from mmrecast.models.load import load_weights
+from mmrecast.models.teacher_ensemble import TeacherEnsemble
 from mmrecast.models.timm_classifier import TimmClassifier
 from mmrecast.models.torchvision_classifier import TorchvisionClassifier
 from mmrecast.models.wide_resnet import WideResNet
@@ -15,6 +17,8 @@ __all__ = [
     'CifarDenseNet',
     'CifarResNet',
     'CifarVGG',
+    'InputAdapter',
+    'TeacherEnsemble',
     'TimmClassifier',
     'TorchvisionClassifier',
     'WideResNet',

@@ -11,12 +11,13 @@ from mmrecast.utils.names import nearest
 
 __all__ = ['check_constructor', 'untrained']
 
-_WEIGHT_KEYS = ('init_cfg', 'weights', 'pretrained')
+_WEIGHT_KEYS = ('init_cfg', 'weights', 'pretrained', 'ckpt')
 _PLAIN_DATA = 'a constructor holds dict, list, tuple, str, numbers, bool and None alone'
 _SCOPES = ('mmrecast', 'mmengine', 'mmpretrain')
 # These read files or the network while they are built.
 _REFUSED_MODULES = (
     'mmrecast.algorithms',
+    'mmrecast.models.teacher_ensemble',
     'mmpretrain.models.backbones.timm_backbone',
     'mmpretrain.models.classifiers.hugging_face',
     'mmpretrain.models.classifiers.timm',
@@ -28,7 +29,7 @@ _REFUSED_MODULES = (
 def untrained(cfg: Mapping) -> dict:
     """Copy a network's config as plain data, without what would load or draw weights.
 
-    Every ``init_cfg``, ``weights`` and ``pretrained`` is dropped, at any depth; a class given as ``type``
+    Every ``init_cfg``, ``weights``, ``pretrained`` and ``ckpt`` is dropped, at any depth; a class given as ``type``
     becomes its registered name.
 
     Args:

@@ -35,8 +35,8 @@ def set_module(network: nn.Module, path: str, module: nn.Module) -> None:
 
 
 @contextmanager
-def untouched(network: nn.Module) -> Iterator[nn.Module]:
-    """Put ``network`` in eval mode and give back every mode and buffer afterwards.
+def untouched(network: nn.Module, training: bool | None = False) -> Iterator[nn.Module]:
+    """Put ``network`` in eval mode (None: leave its modes) and give back every mode and buffer afterwards.
 
     Flags are set one by one: a ``train()`` of the network's own may do more than that (mmpretrain's freezes stages).
     """
@@ -47,8 +47,8 @@ def untouched(network: nn.Module) -> Iterator[nn.Module]:
         for name, buffer in module._buffers.items()
     ]
     try:
-        for module, _ in modes:
-            module.training = False
+        for module, mode in modes:
+            module.training = mode if training is None else training
         yield network
     finally:
         for module, training in modes:

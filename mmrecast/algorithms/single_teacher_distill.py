@@ -265,7 +265,9 @@ class SingleTeacherDistill(Distiller):
         device = device_of(self.student)
         images = torch.randn(PROBE_IMAGES, *self.input_shape, device=device)
         index = torch.arange(PROBE_IMAGES, device=device)
-        return sum(self.loss(images, dict(gt_label=index % self._classes_of(self.student), sample_idx=index)).values())
+        labels = index % self._classes_of(self.student)
+        losses = self.loss(images, dict(gt_label=labels, sample_idx=index))
+        return torch.stack([*losses.values(), images.new_zeros(())]).sum()
 
     @property
     def judged_networks(self) -> dict[str, nn.Module]:

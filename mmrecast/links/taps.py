@@ -140,12 +140,12 @@ class Reader:
         Raises:
             ValueError: A tap is never read, or more than once without ``call``, or reads no tensor.
         """
-        reads: dict[tuple[str, str], list[tuple[object, list[int]]]] = {key: [] for key in self._hooks}
+        reads: dict[tuple[str, str], list[tuple[object, object, list[int]]]] = {key: [] for key in self._hooks}
 
         def note(key):
             def hook(module, args, out=None):
                 value = args[0] if key[1] == 'input' else out
-                reads[key].append((value, [t._version for t in _tensors(value)]))
+                reads[key].append((value, _copied(value), [t._version for t in _tensors(value)]))
 
             return hook
 
@@ -161,8 +161,8 @@ class Reader:
                 continue
             calls = reads[tap.path, tap.read]
             self._check_calls(tap, len(calls))
-            value, versions = calls[tap.call or 0]
-            values[tap] = self._tensor(tap, value)
+            value, copy, versions = calls[tap.call or 0]
+            values[tap] = self._tensor(tap, copy)
             if [t._version for t in _tensors(value)] != versions:
                 self.copied.add(tap)
         return values
@@ -247,6 +247,12 @@ class Reader:
 
 def _register(module: nn.Module, end: str, hook):
     return module.register_forward_pre_hook(hook) if end == 'input' else module.register_forward_hook(hook)
+
+
+def _copied(value: object) -> object:
+    if isinstance(value, list | tuple):
+        return [_copied(item) for item in value]
+    return value.clone() if isinstance(value, Tensor) else value
 
 
 def _tensors(value: object) -> list[Tensor]:

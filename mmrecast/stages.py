@@ -16,9 +16,11 @@ class Stage:
         epochs, iters (int, optional): Its length: exactly one of the two.
         blocks (str | list[str], optional): Blocks a recast entry stands for: 'all', or patterns; one stage each.
         block (str, optional): The block of this very stage; filled in when an entry is expanded.
-        optim_wrapper (dict, optional): Config. Defaults to the config's top-level ``optim_wrapper``.
-        param_scheduler (dict | list[dict], optional): Config(s); lengths count from the start of the stage, ``T_max``,
-            ``total_iters`` and ``end`` default to its length. Defaults to the top-level ``param_scheduler``.
+        optim_wrapper (dict, optional): Config; one by name for each where an algorithm trains with several optimisers.
+            Defaults to the config's top-level ``optim_wrapper``.
+        param_scheduler (dict | list[dict], optional): Config(s), or these by the name of the optimiser; lengths count
+            from the start of the stage, ``T_max``, ``total_iters`` and ``end`` default to its length. Defaults to the
+            top-level ``param_scheduler``.
         val (bool): Whether to validate at its end. Defaults to True.
 
     Raises:
@@ -79,8 +81,21 @@ def check_schedulers(value: object, what: str) -> None:
     """Check the form of a ``param_scheduler``.
 
     Raises:
-        ValueError: ``value`` is neither a config, nor a list of them, nor None.
+        ValueError: ``value`` is neither a config, nor a list of them, nor None, nor one of these by the name of the
+            optimiser.
     """
+    if by_optimizer(value):
+        for name, own in value.items():
+            check_schedulers(own, f'{what}.{name}')
+        return
     for scheduler in value if isinstance(value, list | tuple) else [] if value is None else [value]:
         if not isinstance(scheduler, Mapping) or 'type' not in scheduler:
             raise ValueError(f"{what} must be a dict(type='CosineAnnealingLR', …) or a list of them, got {value!r}")
+
+
+def by_optimizer(schedulers: object) -> bool:
+    """Tell whether schedulers are given by the name of the optimiser: ``dict(student=dict(type=…), generator=[…])``."""
+    if not isinstance(schedulers, Mapping) or 'type' in schedulers or not schedulers:
+        return False
+    parts = [list(one) if isinstance(one, list | tuple) else [one] for one in schedulers.values()]
+    return all(isinstance(one, Mapping) and 'type' in one for part in parts for one in part)

@@ -2,6 +2,9 @@
 
 import copy
 import functools
+import itertools
+import re
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -15,20 +18,27 @@ from torch import Tensor, nn
 from mmrecast.algorithms import Recasting
 from mmrecast.datasets.base import TensorDataset
 from mmrecast.engine import StagedRunner
+from mmrecast.links.taps import Tap
 from mmrecast.models import build_network
 from mmrecast.registry import DATASETS, HOOKS, MODELS
 from mmrecast.stages import Stage
 from mmrecast.utils.config_file import read_config
 
 FOLDER = Path(__file__).resolve().parents[1] / 'configs' / 'distill'
-LEAVES = sorted(f'{path.parent.name}/{path.name}' for path in FOLDER.glob('[!_]*/*.py'))
+ALL = sorted(f'{path.parent.name}/{path.name}' for path in FOLDER.glob('[!_]*/*.py'))
+ZOO = [
+    leaf for leaf in ALL if re.search('_base_/(pairs|methods)/', (FOLDER / leaf).read_text())
+]  # of teacher and student
+LEAVES = [leaf for leaf in ALL if leaf not in ZOO]  # of a source network and a recipe, or of one network
 SIZE = 64  # pixels, in place of 224
 NARROW = {
-    'mmrecast.CifarResNet': dict(widths=(4, 8, 16)),
+    'mmrecast.CifarResNet': dict(widths=(4, 8, 16), stem_width=4),
     'mmrecast.CifarDenseNet': dict(growth_rate=4),
     'mmrecast.CifarVGG': dict(widths=(8, 8, 16, 16, 16), hidden=16),
     'mmrecast.WideResNet': dict(widen_factor=1),
+    'ResNet_CIFAR': dict(stem_channels=8, base_channels=8),
 }
+MEMORY = Path('/dev/shm')  # where mmengine's copies of what it reads cost nothing
 
 
 @DATASETS.register_module()
@@ -60,7 +70,8 @@ def _narrow(layer: nn.Module, factor: int) -> nn.Module:
     if isinstance(layer, nn.Conv2d):
         widths = (layer.in_channels if layer.in_channels == 3 else layer.in_channels // factor), layer.out_channels
         shape = dict(stride=layer.stride, padding=layer.padding, bias=layer.bias is not None)
-        return nn.Conv2d(widths[0], widths[1] // factor, layer.kernel_size, **shape)
+        groups = 1 if layer.groups == 1 else layer.groups // factor
+        return nn.Conv2d(widths[0], widths[1] // factor, layer.kernel_size, groups=groups, **shape)
     if isinstance(layer, nn.Linear):
         return nn.Linear(layer.in_features // factor, layer.out_features // factor)
     return type(layer)(layer.num_features // factor)
@@ -68,7 +79,12 @@ def _narrow(layer: nn.Module, factor: int) -> nn.Module:
 
 @functools.cache
 def _read(leaf: str) -> Config:
-    return read_config(FOLDER / leaf)
+    before = tempfile.tempdir
+    tempfile.tempdir = str(MEMORY) if MEMORY.is_dir() else before
+    try:
+        return read_config(FOLDER / leaf)
+    finally:
+        tempfile.tempdir = before
 
 
 def read(leaf: str) -> Config:
@@ -82,7 +98,7 @@ def narrowed(leaf: str) -> Config:
     shape = cfg.data_preprocessor.input_shape
     if shape[1] > SIZE:
         cfg.data_preprocessor.input_shape = shape = (shape[0], SIZE, SIZE)
-    cfg.model = _narrowed(cfg.model, shape)
+    cfg.model = narrow_networks(cfg.model, shape)
     cfg.model.pop('teacher_ckpt', None)
     if 'start' in cfg.model:
         start = cfg.model.start
@@ -107,29 +123,44 @@ def parts_of(value: object) -> Iterator[Mapping]:
         yield from parts_of(part)
 
 
-def _narrowed(value: object, shape: tuple) -> object:
+def narrow_networks(value: object, shape: tuple) -> object:
+    """Return a config of networks with narrow ones in their place, for images of ``shape`` (C, H, W)."""
     if isinstance(value, list | tuple):
-        return type(value)(_narrowed(part, shape) for part in value)
+        return type(value)(narrow_networks(part, shape) for part in value)
     if not isinstance(value, Mapping):
         return value
     if value.get('type') == 'TorchvisionClassifier':
         return dict(type='NarrowTorchvision', name=value['name'])
-    parts = {key: _narrowed(part, shape) for key, part in value.items()}
+    parts = {key: narrow_networks(part, shape) for key, part in value.items()}
     if 'input_shape' in parts:
         parts['input_shape'] = shape
     if 'backbone' in parts:
-        parts['backbone'] |= NARROW[parts['backbone']['type']]
-        parts['head']['in_channels'] = build_network(parts['backbone']).out_channels
+        narrow = NARROW[parts['backbone']['type']]
+        if 'hidden' in parts['backbone'] and parts['backbone']['hidden'] is None:
+            narrow = {key: value for key, value in narrow.items() if key != 'hidden'}
+        parts['backbone'] |= narrow
+        parts['head']['in_channels'] = _width(dict(parts['backbone']))
     return parts
+
+
+def _width(backbone: dict) -> int:
+    name, image = backbone['type'], torch.zeros(1, backbone.get('in_channels', 3), 32, 32)
+    network = build_network(dict(backbone, type=name if '.' in name else f'mmpretrain.{name}'))
+    network.eval()  # mmpretrain's return None
+    return network(image)[-1].shape[1]
 
 
 def trained_in(algorithm: nn.Module, stage: Stage) -> set[str]:
     """Return what a stage must change of ``algorithm.student``, by the method's definition and the order of calls.
 
-    Everything up to the output of block k+1, or all of the network behind the last block and where no block is recast.
+    Everything up to the output of block k+1, or all of the network behind the last block and where no block is recast;
+    where connectors and features are pre-trained, everything up to what is compared.
     Where block k starts from the closed form and keeps its width, what follows it is untouched.
     """
     student = algorithm.student
+    if stage.kind == 'pretrain':
+        taps = [tap for link in algorithm.links if link.spec.stage == 'pretrain' for tap in link.spec.taps('student')]
+        return set().union(*(_called_before(student, tap, algorithm.input_shape) for tap in taps))
     if stage.kind != 'recast':
         return _called_before(student, None, algorithm.input_shape)
     plan = algorithm.plan
@@ -143,8 +174,8 @@ def trained_in(algorithm: nn.Module, stage: Stage) -> set[str]:
 
 
 @torch.no_grad()
-def _called_before(network: nn.Module, last: str | None, shape: tuple[int, int, int]) -> set[str]:
-    """Return the parameters and buffers of all modules that a forward pass calls until ``last`` returns."""
+def _called_before(network: nn.Module, last: Tap | str | None, shape: tuple[int, int, int]) -> set[str]:
+    """Return the parameters and buffers of all modules that a forward pass calls until ``last`` is read."""
     network, names, done = copy.deepcopy(network).eval(), set(), []
 
     def note(path: str, module: nn.Module):
@@ -154,7 +185,10 @@ def _called_before(network: nn.Module, last: str | None, shape: tuple[int, int, 
     for path, module in network.named_modules():
         module.register_forward_pre_hook(note(path, module))
     if last is not None:
-        network.get_submodule(last).register_forward_hook(lambda *_: done.append(True))
+        tap = Tap(last) if isinstance(last, str) else last
+        module, calls = network.get_submodule(tap.path), itertools.count()
+        register = module.register_forward_pre_hook if tap.read == 'input' else module.register_forward_hook
+        register(lambda *_: done.append(True) if next(calls) == (tap.call or 0) else None)
     network(torch.zeros(2, *shape))
     return names
 
@@ -164,8 +198,13 @@ class Step:
 
     def __init__(self, algorithm: nn.Module, stage: Stage) -> None:
         self.algorithm, self.stage = algorithm, stage
-        self.student = tensors(algorithm.student)
+        self.student, self.beside = tensors(algorithm.student), self._beside()
         self.teacher = None if algorithm.teacher is None else tensors(algorithm.teacher)
+
+    def _beside(self) -> dict[str, Tensor]:
+        """Return a copy of the parameters of connectors and losses."""
+        named = self.algorithm.named_parameters()
+        return {name: value.detach().clone() for name, value in named if not name.startswith('student.')}
 
     def check(self, loss: Tensor) -> None:
         """Assert that the loss is finite, and that what the stage trains changed, and nothing else."""
@@ -173,6 +212,8 @@ class Step:
         assert torch.isfinite(loss), name
         changed = differing(self.student, tensors(algorithm.student))
         assert changed == sorted(trained_in(algorithm, self.stage)), name
+        trained = [key for key, value in algorithm.named_parameters() if value.requires_grad and key in self.beside]
+        assert differing(self.beside, self._beside()) == sorted(trained), name
         if self.teacher is not None:
             assert differing(self.teacher, tensors(algorithm.teacher)) == [], name
 

@@ -5,7 +5,9 @@ configs/distill/<method>/<method>_vgg8_x0.4_cifar10-short.py. A teacher that the
 and that is not there is trained first, by its own config. The same command goes on where it was interrupted, and skips
 what is done:
 
-    python tools/run_benchmark.py vgg8_x0.4_cifar10-short densenet40_basic_cifar10-short --data-root DIR --seeds 0 1
+    python tools/run_benchmark.py --pair vgg8_x0.4_cifar10-short densenet40_basic_cifar10-short --data-root DIR
+    python tools/run_benchmark.py --pair resnet56_resnet20_cifar10-short --methods kd at recasting --seeds 0 1 \
+        --budget 800 --data-root DIR
 """
 
 import argparse
@@ -91,14 +93,14 @@ def config_of(method: str, pair: str) -> Path:
     Raises:
         ValueError: There is none; the message lists the nearest.
     """
-    folder = CONFIGS / method
-    if not folder.is_dir():
-        raise ValueError(f'there is no method {method!r}{nearest(method, [p.name for p in CONFIGS.iterdir()])}')
-    path = folder / f'{method}_{pair}.py'
-    if not path.is_file():
-        known = [file.stem.removeprefix(f'{method}_') for file in folder.glob('*.py')]
-        raise ValueError(f'{method} has no config for the pair {pair!r}{nearest(pair, known)}')
-    return path
+    leaves = {path.stem: path for path in CONFIGS.glob('[!_]*/*.py')}
+    if f'{method}_{pair}' in leaves:
+        return leaves[f'{method}_{pair}']
+    pairs = [name.removeprefix(f'{method}_') for name in leaves if name.startswith(f'{method}_')]
+    if pairs:
+        raise ValueError(f'{method} has no config for the pair {pair!r}{nearest(pair, pairs)}')
+    methods = [path.name for path in CONFIGS.glob('[!_]*')]
+    raise ValueError(f'there is no method {method!r}{nearest(method, methods)}')
 
 
 def plan_runs(
@@ -108,6 +110,7 @@ def plan_runs(
     out: Path,
     given: Path | None,
     extra: Sequence[str],
+    budget: Sequence[str] = (),
 ) -> tuple[list[Run], list[Run]]:
     """Return the teachers that must be trained and the runs of the methods.
 
@@ -116,6 +119,7 @@ def plan_runs(
         out (Path): Folder of all work dirs.
         given (Path, optional): A checkpoint of the teacher to use.
         extra (Sequence[str]): Further ``key=value`` for every run.
+        budget (Sequence[str]): Further ``key=value`` for the methods' runs, not for a teacher's. Defaults to none.
 
     Raises:
         ValueError: A config is missing, or the teacher is and none can be trained.
@@ -129,7 +133,7 @@ def plan_runs(
             config = config_of(method, pair)
             named = (read_config(config).get('model') or {}).get('teacher_ckpt')
             for seed in seeds:
-                options = [f'randomness.seed={seed}', *extra]
+                options = [f'randomness.seed={seed}', *extra, *budget]
                 if named:
                     checkpoint = given or _teacher(named, pair, out, teachers, extra)
                     options.append(f'model.teacher_ckpt={checkpoint}')
@@ -178,9 +182,10 @@ def summary(pair: str, runs: Sequence[Run], teacher: Run | None, data_root: str 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('pairs', nargs='+', metavar='PAIR')
+    parser.add_argument('--pair', nargs='+', required=True, dest='pairs', metavar='PAIR')
     parser.add_argument('--methods', nargs='+', default=list(METHODS), help='(%(default)s)')
     parser.add_argument('--seeds', nargs='+', type=int, default=[0], help='(%(default)s)')
+    parser.add_argument('--budget', type=int, metavar='ITERS', help='iterations of every run, in all its stages')
     parser.add_argument('--data-root', help='where the data lies')
     parser.add_argument('--data-name', help="what to call the data in benchmark.json (the data set's class)")
     parser.add_argument('--teacher-ckpt', type=Path, help="the teacher's weights, in place of what the configs name")
@@ -191,8 +196,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with told_in_one_line():
         if args.jobs < 1:
             raise ValueError(f'--jobs must be at least 1, got {args.jobs}')
+        if args.budget is not None and args.budget < 1:
+            raise ValueError(f'--budget must be at least 1, got {args.budget}')
         out, root = args.out.resolve(), args.data_root and str(Path(args.data_root).expanduser().resolve())
-        teachers, runs = plan_runs(args.pairs, args.methods, args.seeds, out, args.teacher_ckpt, args.cfg_options)
+        budget = [] if args.budget is None else [f'train_cfg.budget={args.budget}']
+        teachers, runs = plan_runs(
+            args.pairs, args.methods, args.seeds, out, args.teacher_ckpt, args.cfg_options, budget
+        )
         with ThreadPoolExecutor(args.jobs) as pool:
             failed = [why for why in pool.map(lambda run: run.train(root), teachers) if why]
             if not failed:

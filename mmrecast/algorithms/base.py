@@ -199,6 +199,10 @@ class Distiller(BaseModel):
                 )
         return list(entries)
 
+    def start_images_of(self, stage: Stage) -> int:
+        """Return how many training images the start of ``stage`` reads; none in general."""
+        return 0
+
     def begin_stage(self, stage: Stage, batches: Iterable[dict] = (), initialise: bool = True) -> None:
         """Bring the student into the form ``stage`` needs and set what trains in it.
 

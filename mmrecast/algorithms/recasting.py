@@ -139,6 +139,10 @@ class Recasting(Distiller):
             raise ValueError(f"no recast stage for block {paths[done]!r} of the recipe: write blocks='all'")
         return stages
 
+    def start_images_of(self, stage: Stage) -> int:
+        """See the base class; a closed-form start reads some."""
+        return self.start_images if self.start == 'closed_form' and stage.kind == 'recast' else 0
+
     def begin_stage(self, stage: Stage, batches: Iterable[dict] = (), initialise: bool = True) -> None:
         """Put target k in place, start it, and set what trains; see the base class."""
         self.stage, self.connector = stage, None

@@ -29,7 +29,8 @@ class SingleTeacherDistill(Distiller):
     a connector that was pre-trained on the teacher alone stays as it is afterwards.
 
     Args:
-        student (dict | str | nn.Module): The network to train (``RecastStudent`` builds the student of a recipe).
+        student (dict | str | nn.Module): The network to train, initialised as its ``init_cfg`` says if it is given as a
+            config (``RecastStudent`` builds the student of a recipe).
         links (list[dict]): Entries ``dict(student=tap, teacher=tap, connector=…, teacher_connector=…, loss=…, stage=…,
             name=…, warmup=…)``; see :class:`LinkSpec`. Defaults to none: ordinary training.
         teacher, teacher_ckpt, data_preprocessor: See :class:`Distiller`; needed only for links that read a teacher.
@@ -62,7 +63,10 @@ class SingleTeacherDistill(Distiller):
     ) -> None:
         super().__init__(teacher, teacher_ckpt, data_preprocessor)
         self.student = build_network(student)
-        constructor = None if isinstance(student, nn.Module) else untrained(network_config(student))
+        given = isinstance(student, nn.Module)
+        if not given and not hasattr(self.student, 'origin') and hasattr(self.student, 'init_weights'):
+            self.student.init_weights()  # as its own library begins; a recipe's student has begun already
+        constructor = None if given else untrained(network_config(student))
         self.origin = getattr(self.student, 'origin', None) or Origin(constructor)
         self.task_loss = None if task_loss is None else build_loss(task_loss, 'task_loss')
         if links and self._source_of_targets() is None:

@@ -27,6 +27,10 @@ class ConvModuleConnector(nn.Module):
         norm_cfg (dict | None): mmcv's norm layer (``dict(type='BN')``). Defaults to None: no norm.
         act_cfg (dict | None): mmcv's activation; None makes the connector linear.
             Defaults to ``dict(type='ReLU')``.
+        inplace (bool): Whether the activation works in place. Defaults to True.
+        with_spectral_norm (bool): Spectral norm on the convolution's weight. Defaults to False.
+        padding_mode (str): 'zeros', 'circular' or 'reflect'. Defaults to 'zeros'.
+        order (tuple[str, str, str]): Of convolution, norm and activation. Defaults to ``('conv', 'norm', 'act')``.
     """
 
     def __init__(
@@ -42,6 +46,10 @@ class ConvModuleConnector(nn.Module):
         conv_cfg: dict | None = None,
         norm_cfg: dict | None = None,
         act_cfg: dict | None = dict(type='ReLU'),  # noqa: B006 - mmcv copies it
+        inplace: bool = True,
+        with_spectral_norm: bool = False,
+        padding_mode: str = 'zeros',
+        order: tuple[str, str, str] = ('conv', 'norm', 'act'),
     ) -> None:
         super().__init__()
         self.in_channel = in_channel
@@ -57,6 +65,10 @@ class ConvModuleConnector(nn.Module):
             conv_cfg=conv_cfg,
             norm_cfg=norm_cfg,
             act_cfg=act_cfg,
+            inplace=inplace,
+            with_spectral_norm=with_spectral_norm,
+            padding_mode=padding_mode,
+            order=tuple(order),
         )
 
     def forward(self, feature: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
+from mmrecast.engine.optimizers import SEPARATE, check_parts, named_optimizers, schedulers_by_name
 from mmrecast.registry import MODEL_WRAPPERS, RUNNERS
 from mmrecast.stages import Stage
 from mmrecast.surgery.student_file import is_student
@@ -87,10 +88,17 @@ class StagedRunner(Runner):
         return self.model.module if is_model_wrapper(self.model) else self.model
 
     def wrap_for_stage(self) -> None:
-        """Wrap the algorithm for distributed training of the parameters that require gradients now."""
+        """Wrap the algorithm for distributed training of the parameters that require gradients now.
+
+        An algorithm with several optimisers averages its gradients itself; it only starts alike in every process.
+        """
         if not self.distributed:
             return
         self.model = self.bare_model
+        if self._parts:
+            for tensor in self.model.state_dict().values():
+                torch_dist.broadcast(tensor, 0)
+            return
         gc.collect()  # the former wrapper takes its gradient hooks with it
         cuda = torch.cuda.is_available()
         cfg = dict(type='MMDistributedDataParallel', broadcast_buffers=True, find_unused_parameters=False)
@@ -98,16 +106,39 @@ class StagedRunner(Runner):
         cfg |= dict(self._wrapper_cfg or {})
         self.model = MODEL_WRAPPERS.build(cfg, default_args=dict(module=self.model))
 
-    def set_optimizer(self, optim_wrapper: dict, param_scheduler: dict | list | None) -> None:
-        """Build a stage's optimiser, over the parameters that require gradients only, and its schedulers."""
+    @property
+    def _parts(self) -> list[str]:
+        """list[str]: What the algorithm trains apart, each with its own optimiser; none in general."""
+        return list(getattr(self.bare_model, 'optimizer_parts', ()))
+
+    def build_optim_wrapper(self, optim_wrapper: dict | OptimWrapper) -> OptimWrapper:
+        """Do as mmengine; several optimisers by name need no constructor to be named."""
+        if named_optimizers(optim_wrapper):
+            optim_wrapper = dict(constructor=SEPARATE) | dict(optim_wrapper)
+        return super().build_optim_wrapper(optim_wrapper)
+
+    def set_optimizer(self, optim_wrapper: dict, param_scheduler: list | None) -> None:
+        """Build a stage's optimiser(s), over the parameters that require gradients only, and the schedulers.
+
+        Args:
+            optim_wrapper (dict): Config, or configs by the name of the part of the algorithm.
+            param_scheduler (list[dict], optional): Configs, or a single dict of them by name.
+
+        Raises:
+            ValueError: The names are not those of the algorithm's parts.
+        """
+        check_parts('the optimiser', optim_wrapper, self._parts)
+        schedulers = schedulers_by_name(param_scheduler or [], self._parts)
         self.optim_wrapper: OptimWrapper = self.build_optim_wrapper(optim_wrapper)
-        optimizer = self.optim_wrapper.optimizer
-        for group in optimizer.param_groups:
-            group['params'] = [p for p in group['params'] if p.requires_grad]
-        optimizer.param_groups[:] = [group for group in optimizer.param_groups if group['params']]
+        wrappers = dict(self.optim_wrapper.items()) if self._parts else {'': self.optim_wrapper}
+        for optimizer in (wrapper.optimizer for wrapper in wrappers.values()):
+            for group in optimizer.param_groups:
+                group['params'] = [p for p in group['params'] if p.requires_grad]
+            optimizer.param_groups[:] = [group for group in optimizer.param_groups if group['params']]
         self.param_schedulers = None  # those of the stage before: with built ones, no rate is scaled
         self.scale_lr(self.optim_wrapper, self.auto_scale_lr)
-        self.param_schedulers = self.build_param_scheduler(param_scheduler or [])
+        built = [self._build_param_scheduler(schedulers[name], wrapper) for name, wrapper in wrappers.items()]
+        self.param_schedulers = [scheduler for own in built for scheduler in own]
 
     def check(self) -> None:
         """Build what training needs and find what is wrong with it before the first batch.
@@ -119,6 +150,9 @@ class StagedRunner(Runner):
             self._train_loop = self.build_train_loop(self._train_loop)
             if not hasattr(self._train_loop, 'check_data'):
                 raise ValueError(f'train_cfg must be of type StagedLoop, got {type(self._train_loop).__name__}')
+            for stage in self._train_loop.stages:
+                given = stage.optim_wrapper or self.optim_wrapper
+                check_parts(f'optimiser of stage {stage.name!r}', given, self._parts)
             for loop in (self.val_loop, self.test_loop):  # built on access
                 assert loop is None or len(loop.dataloader) >= 0
             self.train_loop.check_data()

@@ -21,6 +21,7 @@ from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
 
 from mmrecast.engine.batches import batch_size, check_loader, counted, evenly_spaced, loader_from
+from mmrecast.engine.budget import within_budget
 from mmrecast.engine.hooks import check_hooks
 from mmrecast.engine.optimizers import check_optimizer, fit_scheduler
 from mmrecast.engine.records import describe_stage, top_of
@@ -42,6 +43,8 @@ class StagedLoop(BaseLoop):
         stages (list[dict]): Entries of :class:`mmrecast.stages.Stage`; the algorithm expands them.
         val_interval (int, optional): Validate every so many epochs of a stage, too. Defaults to None: at its end only.
         probe_images (int): Images on which the relative error is measured. Defaults to 512.
+        budget (int, optional): Iterations of all stages in all, to which lengths and schedulers are scaled in
+            proportion; what a start reads counts. Defaults to None: as the stages say.
 
     Raises:
         ValueError: An entry, an optimiser or a scheduler of a stage is wrong, or a hook or sampler cannot serve stages.
@@ -55,6 +58,7 @@ class StagedLoop(BaseLoop):
         stages: Sequence[dict],
         val_interval: int | None = None,
         probe_images: int = 512,
+        budget: int | None = None,
     ) -> None:
         if not isinstance(stages, list | tuple) or not stages:
             raise ValueError(f'a schedule is a list of stages, got {stages!r}')
@@ -70,6 +74,10 @@ class StagedLoop(BaseLoop):
         self._default_optim = copy.deepcopy(runner.optim_wrapper)
         self._default_scheduler = copy.deepcopy(runner.param_schedulers)
         runner.param_schedulers = None  # built per stage
+        if budget is not None:
+            size = self.dataloader.batch_size or 1
+            starts = [-(-self.model.start_images_of(stage) // size) for stage in self.stages]
+            self.stages = within_budget(self.stages, budget, len(self.dataloader), starts, self._default_scheduler)
         for stage in self.stages:
             what = f'optimiser of stage {stage.name!r}'
             check_optimizer(what, *self._optimizer_of(stage), len(self.dataloader), get_device())
@@ -259,7 +267,7 @@ class StagedLoop(BaseLoop):
             self._forget_losses()
             self._set_epoch()
             read: list[int] = []
-            batches = self.sample_batches(self.dataloader, self._start_images(), training=True)
+            batches = self.sample_batches(self.dataloader, self.model.start_images_of(stage), training=True)
             self.model.begin_stage(stage, counted(batches, read))
             self._running = dict(
                 images=0, start_images=sum(read), seconds=0.0, epoch_images=0, loss=None, error_start=self._error(stage)
@@ -305,9 +313,6 @@ class StagedLoop(BaseLoop):
     def _error(self, stage: Stage) -> float | None:
         loader = self.runner.val_dataloader if self.runner.val_loop is not None else self.dataloader
         return self.model.relative_error(stage, self.sample_batches(loader, self.probe_images))
-
-    def _start_images(self) -> int:
-        return getattr(self.model, 'start_images', 0)
 
     def _share_buffers(self) -> None:
         if not self.runner.distributed:

@@ -26,17 +26,16 @@ class Link(nn.Module):
 
     Args:
         spec (LinkSpec): What the config says.
+        loss (nn.Module): Compares.
         connector, teacher_connector (nn.Module, optional): Built ones; those that the link owns (``owned``) are its
             submodules, the others belong to the algorithm.
         owned (tuple[str]): Which of the two belong to the link. Defaults to both.
-
-    Raises:
-        KeyError, ValueError: The loss cannot be built.
     """
 
     def __init__(
         self,
         spec: LinkSpec,
+        loss: nn.Module,
         connector: nn.Module | None = None,
         teacher_connector: nn.Module | None = None,
         owned: tuple[str, ...] = ('connector', 'teacher_connector'),
@@ -48,7 +47,7 @@ class Link(nn.Module):
                 setattr(self, name, module)
             else:
                 self.__dict__[name] = module
-        self.loss = build_loss(spec.loss, f'{spec.where}: loss')
+        self.loss = loss
         parameters = inspect.signature(self.loss.forward).parameters
         self.extras = tuple(name for name in EXTRAS if name in parameters)
         self.needs = tuple(n for n in self.extras if parameters[n].default is inspect.Parameter.empty)
@@ -121,15 +120,16 @@ def build_link(
     shapes = {side: _shapes(_gather(getattr(spec, side), values[side])) for side in ('student', 'teacher')}
 
     def build(cfg, side: str, own, other) -> nn.Module | None:
-        if not isinstance(cfg, str):
-            return cfg if cfg is None else build_connector(
-                cfg, own, other, side, num_classes, networks[side], spec.where
-            )  # fmt: skip
-        if cfg not in named:
+        if cfg is None or (isinstance(cfg, str) and cfg in built):
+            return None if cfg is None else built[cfg]
+        if isinstance(cfg, str) and cfg not in named:
             raise KeyError(f'{spec.where}: there is no connector {cfg!r} in connectors{nearest(cfg, named)}')
-        if cfg not in built:
-            built[cfg] = build_connector(named[cfg], own, other, side, num_classes, networks[side], spec.where)
-        return built[cfg]
+        config = named[cfg] if isinstance(cfg, str) else cfg
+        network, taps = networks[side], getattr(spec, side)
+        connector = build_connector(config, own, other, side, num_classes, network, taps, spec.where)
+        if isinstance(cfg, str):
+            built[cfg] = connector
+        return connector
 
     with torch.no_grad():
         teacher = build(spec.teacher_connector, 'teacher', shapes['teacher'], shapes['student'])
@@ -137,15 +137,17 @@ def build_link(
         if teacher is not None and spec.student is not None:
             given = _tried(teacher, given, spec, 'teacher')
         student = build(spec.connector, 'student', shapes['student'], _shapes(given))
+        ours = None if spec.student is None else _gather(spec.student, values['student'])
         if student is not None:
-            _tried(student, _gather(spec.student, values['student']), spec, 'student')
+            ours = _tried(student, ours, spec, 'student')
     if spec.student is None and not hasattr(teacher, 'reconstruct'):
         raise ValueError(
             f'{spec.where} has no student tap, so its teacher_connector needs a method reconstruct(feature), which '
             f'{type(teacher).__name__} has not'
         )
     owned = [name for name in ('connector', 'teacher_connector') if not isinstance(getattr(spec, name), str)]
-    link = Link(spec, student, teacher, tuple(owned))
+    loss = build_loss(spec.loss, f'{spec.where}: loss', _shapes(ours), _shapes(given))
+    link = Link(spec, loss, student, teacher, tuple(owned))
     _try(link, values, num_classes)
     return link
 
@@ -193,9 +195,11 @@ def _tried(connector: nn.Module, feature, spec: LinkSpec, side: str):
 
 
 def _shapes(value: Tensor | list[Tensor] | None) -> Shape | list[Shape] | None:
-    if value is None:
+    if isinstance(value, list):
+        return [_shapes(v) for v in value]
+    if value is None or isinstance(value, tuple):  # several tensors of one connector: nothing follows from them
         return None
-    return [tuple(v.shape[1:]) for v in value] if isinstance(value, list) else tuple(value.shape[1:])
+    return tuple(value.shape[1:])
 
 
 def _named(taps: Taps) -> str:

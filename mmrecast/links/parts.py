@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
+from mmrecast.links.taps import Tap
 from mmrecast.registry import MODELS, unknown_type
 from mmrecast.utils.mistakes import explained
 from mmrecast.utils.names import nearest
@@ -26,12 +27,19 @@ class PerTap(nn.ModuleList):
         return [connector.reconstruct(feature) for connector, feature in zip(self, features, strict=True)]
 
 
-def build_loss(cfg: Mapping | nn.Module, what: str) -> nn.Module:
+def build_loss(
+    cfg: Mapping | nn.Module,
+    what: str,
+    own: Shape | list[Shape] | None = None,
+    other: Shape | list[Shape] | None = None,
+) -> nn.Module:
     """Build a loss; a module passes through.
 
     Args:
         cfg (dict | nn.Module): Its config.
         what (str): What it is, for messages.
+        own, other (tuple | list[tuple], optional): Shapes, without the batch, of what the two sides give; a loss with a
+            class method ``infer(own, other)`` fills in arguments that are left out. Defaults to None.
 
     Raises:
         KeyError: The type is not registered.
@@ -40,7 +48,9 @@ def build_loss(cfg: Mapping | nn.Module, what: str) -> nn.Module:
     """
     if isinstance(cfg, nn.Module):
         return cfg
-    return _build(_class_of(cfg, what), cfg, {}, what)
+    cls = _class_of(cfg, what)
+    inferred = cls.infer(own, other) if own is not None and other is not None and hasattr(cls, 'infer') else {}
+    return _build(cls, cfg, inferred, what)
 
 
 def build_connector(
@@ -50,9 +60,12 @@ def build_connector(
     side: str,
     num_classes: int,
     network: nn.Module,
+    taps: Tap | list[Tap],
     where: str,
 ) -> nn.Module:
     """Build a connector, with the arguments left out inferred.
+
+    One with a method ``bind(network)`` or ``bind(network, taps)`` is shown the network it stands behind.
 
     Args:
         cfg (dict | nn.Module): Its config; a module passes through.
@@ -61,6 +74,7 @@ def build_connector(
         side (str): 'student' or 'teacher': whose taps it stands behind.
         num_classes (int): Width of the logits.
         network (nn.Module): The network its taps are of.
+        taps (Tap | list[Tap]): They themselves.
         where (str): Which link it is of, for messages.
 
     Raises:
@@ -75,12 +89,13 @@ def build_connector(
         others = other if isinstance(other, list) else [other] * len(own)
         if len(others) != len(own):
             raise ValueError(f'{where}: {len(own)} taps of the {side} against {len(others)} of the other side')
-        pairs = zip(own, others, strict=True)
-        return PerTap(build_connector(cfg, a, b, side, num_classes, network, where) for a, b in pairs)
+        parts = zip(own, others, taps, strict=True)
+        return PerTap(build_connector(cfg, a, b, side, num_classes, network, tap, where) for a, b, tap in parts)
     inferred = _inferred(cls, own, other, side, num_classes)
     connector = _build(cls, cfg, inferred, f'{where}: connector')
     if hasattr(connector, 'bind'):
-        connector.bind(network)
+        both = 'taps' in inspect.signature(connector.bind).parameters
+        connector.bind(network, taps) if both else connector.bind(network)
     return connector
 
 

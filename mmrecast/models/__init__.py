@@ -6,6 +6,7 @@ from mmrecast.models.cifar_resnet import CifarResNet
 from mmrecast.models.cifar_vgg import CifarVGG
 from mmrecast.models.constructor import check_constructor, untrained
 from mmrecast.models.convert import convert_cifar_resnet, revert_cifar_resnet
+from mmrecast.models.generators import DAFLGenerator, ZSKTGenerator
 from mmrecast.models.input_adapter import InputAdapter
 from mmrecast.models.load import load_weights
 from mmrecast.models.teacher_ensemble import TeacherEnsemble
@@ -17,11 +18,13 @@ __all__ = [
     'CifarDenseNet',
     'CifarResNet',
     'CifarVGG',
+    'DAFLGenerator',
     'InputAdapter',
     'TeacherEnsemble',
     'TimmClassifier',
     'TorchvisionClassifier',
     'WideResNet',
+    'ZSKTGenerator',
     'build_network',
     'check_constructor',
     'convert_cifar_resnet',

@@ -26,6 +26,8 @@ class CifarResNet(BaseModule):
         widths (tuple[int, int, int]): Inner widths of the stages; a bottleneck's output has four times as
             many channels. Defaults to (16, 32, 64).
         in_channels (int): Channels of the image. Defaults to 3.
+        stem_width (int | None): Filters of the stem. Defaults to None: as many as stage 1's inner width. (ResNet-32x4
+            and 8x4 of RepDistiller have 32 before stages of 64, 128 and 256.)
         init_cfg (dict | list[dict] | None): mmengine's initialisation, applied by ``init_weights()``.
             Defaults to None: PyTorch's own.
 
@@ -40,6 +42,7 @@ class CifarResNet(BaseModule):
         shortcut: str = 'A',
         widths: tuple[int, int, int] = (16, 32, 64),
         in_channels: int = 3,
+        stem_width: int | None = None,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         super().__init__(init_cfg)
@@ -51,15 +54,18 @@ class CifarResNet(BaseModule):
             raise ValueError(
                 f'CifarResNet: three positive widths and positive in_channels expected, got {widths} and {in_channels}'
             )
+        stem = widths[0] if stem_width is None else stem_width
+        if isinstance(stem, bool) or not isinstance(stem, int) or stem < 1:
+            raise ValueError(f'CifarResNet: stem_width must be a positive whole number or None, got {stem_width!r}')
         block_class, convs, expansion = _BLOCKS[block]
         per_stage = 3 * convs
         if not isinstance(depth, int) or depth < per_stage + 2 or (depth - 2) % per_stage:
             raise ValueError(f'CifarResNet: depth must be {per_stage}n+2 with {block} blocks, got {depth!r}')
 
-        self.conv1 = nn.Conv2d(in_channels, widths[0], 3, 1, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(widths[0])
+        self.conv1 = nn.Conv2d(in_channels, stem, 3, 1, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(stem)
         self.relu = nn.ReLU()
-        channels = widths[0]
+        channels = stem
         for stage, width in enumerate(widths, start=1):
             blocks = []
             for index in range((depth - 2) // per_stage):

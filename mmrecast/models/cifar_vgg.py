@@ -15,7 +15,8 @@ _CONVS = {8: (1, 1, 1, 1, 1), 11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 
 
 @MODELS.register_module()
 class CifarVGG(BaseModule):
-    """VGG for 32x32 images: five stages of 3x3 convolutions, each with BN and ReLU and a max-pooling behind the stage.
+    """VGG for 32x32 images: five stages of 3x3 convolutions, each with BN and ReLU and a max-pooling behind the stage,
+    then the mean of what is left of the map.
 
     Modules stand where torchvision has them: ``features.0`` is a convolution, ``features.1`` its BN.
 
@@ -27,6 +28,8 @@ class CifarVGG(BaseModule):
         widths (Sequence[int]): Filters of the stages. Defaults to (64, 128, 256, 512, 512).
         batch_norm (bool): BN behind every convolution. Defaults to True.
         in_channels (int): Channels of the image. Defaults to 3.
+        pools (int): How many stages, from the first on, have a max-pooling behind them. Defaults to 5. (RepDistiller's
+            VGGs have 3, so that stages 4 and 5 see 4x4 pixels.)
         init_cfg (dict | list[dict] | None): mmengine's initialisation. Defaults to None: PyTorch's own.
 
     Raises:
@@ -40,6 +43,7 @@ class CifarVGG(BaseModule):
         widths: Sequence[int] = (64, 128, 256, 512, 512),
         batch_norm: bool = True,
         in_channels: int = 3,
+        pools: int = 5,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         super().__init__(init_cfg)
@@ -51,14 +55,16 @@ class CifarVGG(BaseModule):
                 'CifarVGG: five positive widths, positive in_channels and hidden (or None) expected, '
                 f'got {widths}, {in_channels!r} and {hidden!r}'
             )
+        if isinstance(pools, bool) or not isinstance(pools, int) or not 0 <= pools <= 5:
+            raise ValueError(f'CifarVGG: pools must be a whole number from 0 to 5, got {pools!r}')
         layers, channels = [], in_channels
-        for convs, width in zip(_CONVS[depth], widths, strict=True):
+        for stage, (convs, width) in enumerate(zip(_CONVS[depth], widths, strict=True)):
             for _ in range(convs):
                 layers.append(nn.Conv2d(channels, width, 3, 1, 1, bias=not batch_norm))
                 layers += [nn.BatchNorm2d(width)] if batch_norm else []
                 layers.append(nn.ReLU(inplace=True))
                 channels = width
-            layers.append(nn.MaxPool2d(2))
+            layers += [nn.MaxPool2d(2)] if stage < pools else []
         self.features = nn.Sequential(*layers)
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.flatten = nn.Flatten()
@@ -66,5 +72,5 @@ class CifarVGG(BaseModule):
         self.out_channels = channels if hidden is None else hidden
 
     def forward(self, x: Tensor) -> tuple[Tensor]:
-        """Map images (N, C, H, W), at least 32x32, to a tuple with features (N, out_channels)."""
+        """Map images (N, C, H, W), H and W at least 2^pools, to a tuple with features (N, out_channels)."""
         return (self.hidden(self.flatten(self.pool(self.features(x)))),)

@@ -127,6 +127,15 @@ def test_no_task_loss(images):
     assert list(losses) == ['loss_link0']
 
 
+def test_a_student_from_a_config_begins_as_its_library_begins():
+    algorithm = distil()  # mmpretrain's head: normal with deviation 0.01, PyTorch's would be uniform up to 0.5
+    weight = algorithm.student.head.fc.weight
+    assert 0 < weight.std() < 0.02 and not algorithm.student.head.fc.bias.any()
+    network = build_network(classifier())
+    before = network.head.fc.weight.clone()
+    assert torch.equal(distil(student=network).student.head.fc.weight, before)
+
+
 def test_stages():
     algorithm = distil()
     with pytest.raises(ValueError, match="SingleTeacherDistill has no stage 'recast'"):

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from mmrecast.analysis.complexity import count
-from mmrecast.models import CifarDenseNet, CifarVGG, WideResNet, build_network
+from mmrecast.models import CifarDenseNet, CifarResNet, CifarVGG, WideResNet, build_network
 
 
 def millions(network):
@@ -43,6 +43,28 @@ def test_depth_counts_the_layers(build, convs):
     assert sum(isinstance(m, nn.Conv2d) for m in build().modules()) == convs
 
 
+X4 = dict(shortcut='B', stem_width=32, widths=(64, 128, 256))
+VGG = dict(hidden=None, pools=3)
+
+
+@pytest.mark.parametrize(
+    ('network', 'params'),
+    [
+        (CifarResNet(56, shortcut='B'), 861_620),
+        (CifarResNet(20, shortcut='B'), 278_324),
+        (CifarResNet(32, **X4), 7_433_860),
+        (CifarResNet(8, **X4), 1_233_540),
+        (CifarVGG(13, **VGG), 9_462_180 - 2944),  # there the convolutions in front of BN have biases
+        (CifarVGG(8, **VGG), 3_965_028 - 1472),
+        (WideResNet(40, 2), 2_255_156),
+        (WideResNet(16, 2), 703_284),
+    ],
+)
+def test_networks_of_the_classic_pairs_have_the_parameters_of_repdistillers(network, params):
+    """Counted on its modules, with a classifier of 100 classes."""
+    assert sum(p.numel() for p in network.parameters()) + 100 * (network.out_channels + 1) == params
+
+
 def test_densenets_widths_are_the_papers():
     net = CifarDenseNet(100)
     assert [b.layers[0].layers[2].in_channels for b in (net.block1, net.block2, net.block3)] == [24, 108, 150]
@@ -67,6 +89,16 @@ def test_vgg_gives_features(hidden, width):
     assert net(torch.randn(2, 3, 64, 64))[0].shape == (2, width)  # larger images are pooled to one pixel, too
 
 
+def test_vgg_pools_behind_as_many_stages_as_it_is_told():
+    net, sizes = CifarVGG(8, None, widths=(2, 3, 4, 5, 6), pools=3), []
+    for layer in net.features:
+        layer.register_forward_hook(lambda layer, args, out: sizes.append((type(layer).__name__, out.shape[-1])))
+    (out,) = net(torch.randn(2, 3, 32, 32))
+    assert [size for name, size in sizes if name == 'ReLU'] == [32, 16, 8, 4, 4]
+    assert [size for name, size in sizes if name == 'MaxPool2d'] == [16, 8, 4]
+    assert out.shape == (2, 6)
+
+
 def test_vgg_stands_where_torchvision_has_it():
     ours = [type(m) for m in CifarVGG(16).features]
     theirs = build_network(dict(type='TorchvisionClassifier', name='vgg16_bn', num_classes=5)).features
@@ -89,6 +121,8 @@ def test_vgg_stands_where_torchvision_has_it():
         (lambda: CifarDenseNet(40, 0), 'positive growth_rate and in_channels expected, got 0 and 3'),
         (lambda: CifarVGG(12), r'CifarVGG: unknown depth 12 \(nearest: .*13'),
         (lambda: CifarVGG(8, widths=(4, 4)), r'CifarVGG: five positive widths, .* got \(4, 4\)'),
+        (lambda: CifarVGG(8, pools=6), 'CifarVGG: pools must be a whole number from 0 to 5, got 6'),
+        (lambda: CifarVGG(8, pools=True), 'pools must be a whole number from 0 to 5, got True'),
         (lambda: CifarVGG(8, hidden=0), 'five positive widths, positive in_channels and hidden .* and 0'),
     ],
 )

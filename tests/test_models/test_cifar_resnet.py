@@ -70,6 +70,14 @@ def test_returns_the_last_map_for_any_image_and_widths():
     assert out.shape == (2, 256, 8, 8)
 
 
+def test_the_stem_may_have_a_width_of_its_own():
+    network = CifarResNet(8, shortcut='B', widths=(6, 8, 10), stem_width=4)
+    first = network.layer1[0]
+    assert (network.conv1.out_channels, network.bn1.num_features, first.conv1.in_channels) == (4, 4, 4)
+    assert not isinstance(first.shortcut, nn.Identity)  # stage 1 widens
+    assert network(torch.zeros(2, 3, 8, 8))[0].shape == (2, 10, 2, 2)
+
+
 def test_is_a_backbone_of_an_image_classifier():
     network = build_network(classifier(depth=11, block='bottleneck', classes=7))
     assert network(torch.zeros(2, 3, 32, 32)).shape == (2, 7)
@@ -96,6 +104,8 @@ def test_init_cfg_is_applied_by_init_weights_alone():
             r'three positive widths and positive in_channels expected, got \(16, 32\)',
         ),
         (dict(depth=20, widths=(16, 32, 0)), r'three positive widths .* got \(16, 32, 0\)'),
+        (dict(depth=20, stem_width=0), 'stem_width must be a positive whole number or None, got 0'),
+        (dict(depth=20, stem_width=16.0), 'stem_width must be .* got 16.0'),
         (dict(depth=20, in_channels=0), 'positive in_channels expected, .* and 0'),
     ],
 )

@@ -34,7 +34,7 @@ def benchmark(repo_root, tmp_path, monkeypatch):
 
 
 def test_the_teacher_then_the_methods_then_the_comparison(benchmark, tmp_path, capsys):
-    command = ['net_conv_data', '--methods', 'recasting', 'backprop', '--seeds', '3', '--out', str(tmp_path / 'out')]
+    command = ['--pair', 'net_conv_data', '--methods', 'recasting', 'backprop', '--seeds', '3', '--out', str(tmp_path / 'out')]
     benchmark.main([*command, '--jobs', '2'])
     out = tmp_path / 'out'
     content = json.loads((out / 'net_conv_data/benchmark.json').read_text())
@@ -55,10 +55,19 @@ def test_the_teacher_then_the_methods_then_the_comparison(benchmark, tmp_path, c
     assert (out / 'net_conv_data/recasting_seed3/student.pth').stat().st_mtime_ns == before
 
 
+def test_a_budget_holds_for_every_method(benchmark, tmp_path, trained_teacher):
+    out = tmp_path / 'out'
+    options = ['--methods', 'recasting', 'backprop', '--budget', '9', '--teacher-ckpt', trained_teacher]
+    benchmark.main(['--pair', 'net_conv_data', *options, '--out', str(out)])
+    runs = json.loads((out / 'net_conv_data/benchmark.json').read_text())['runs']
+    assert {name: run['images_seen'] for name, run in runs.items()} == dict(recasting=9 * 32, backprop=9 * 32)
+    assert 'train_cfg.budget=9' in runs['recasting']['command']
+
+
 def test_a_failed_run_is_told_and_the_others_go_on(benchmark, tmp_path, capsys, trained_teacher):
     options = ['--methods', 'recasting', 'backprop', '--teacher-ckpt', trained_teacher, '--out', str(tmp_path / 'out')]
     with pytest.raises(SystemExit):
-        benchmark.main(['net_conv_data', *options, '--cfg-options', 'model.start=nothing'])
+        benchmark.main(['--pair', 'net_conv_data', *options, '--cfg-options', 'model.start=nothing'])
     said = capsys.readouterr()
     assert (
         'recasting_seed0 ended with status 2: error: start must be one of' in said.err
@@ -75,11 +84,12 @@ def test_a_failed_run_is_told_and_the_others_go_on(benchmark, tmp_path, capsys, 
         (['net_conv_data', '--teacher-ckpt', 'nothing.pth'], 'there is no teacher at nothing.pth'),
         (['lost_conv_data', '--methods', 'recasting'], 'is not at nowhere.pth, and no config trains it'),
         (['net_conv_data', '--jobs', '0'], '--jobs must be at least 1, got 0'),
+        (['net_conv_data', '--budget', '0'], '--budget must be at least 1, got 0'),
     ],
 )
 def test_mistakes_are_told_before_anything_trains(benchmark, tmp_path, capsys, arguments, message):
     with pytest.raises(SystemExit):
-        benchmark.main([*arguments, '--out', str(tmp_path / 'out')])
+        benchmark.main(['--pair', *arguments, '--out', str(tmp_path / 'out')])
     error = capsys.readouterr().err
     assert message in error and len(error.splitlines()) == 1
     assert not (tmp_path / 'out').exists()

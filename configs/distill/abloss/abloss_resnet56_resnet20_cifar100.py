@@ -1,0 +1,3 @@
+_base_ = ['../_base_/methods/abloss.py', '../_base_/pairs/resnet56_resnet20_cifar100.py']
+model = _base_.networks
+train_cfg = dict(stages=[*_base_.pretrain_stages, *_base_.train_stages])

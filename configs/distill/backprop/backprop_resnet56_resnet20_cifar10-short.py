@@ -1,0 +1,3 @@
+_base_ = '../_base_/pairs/resnet56_resnet20_cifar10-short.py'
+model = dict(type='SingleTeacherDistill', student=_base_.networks.student)
+custom_hooks = [dict(type='ResultHook', method='backprop')]

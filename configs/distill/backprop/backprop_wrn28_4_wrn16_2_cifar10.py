@@ -1,0 +1,3 @@
+_base_ = '../_base_/pairs/wrn28_4_wrn16_2_cifar10.py'
+model = dict(type='SingleTeacherDistill', student=_base_.networks.student)
+custom_hooks = [dict(type='ResultHook', method='backprop')]

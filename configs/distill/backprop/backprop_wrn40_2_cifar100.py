@@ -1,0 +1,3 @@
+_base_ = '../_base_/pairs/wrn40_2_wrn16_2_cifar100.py'
+model = dict(type='SingleTeacherDistill', student=_base_.networks.teacher)
+custom_hooks = [dict(type='ResultHook', method='backprop')]

@@ -1,0 +1,3 @@
+_base_ = ['../_base_/methods/factor_transfer.py', '../_base_/pairs/resnet32x4_resnet8x4_cifar10.py']
+model = _base_.networks
+train_cfg = dict(stages=[*_base_.pretrain_stages, *_base_.train_stages])

@@ -1,0 +1,3 @@
+_base_ = ['../_base_/methods/factor_transfer.py', '../_base_/pairs/vgg13_vgg8_cifar100.py']
+model = _base_.networks
+train_cfg = dict(stages=[*_base_.pretrain_stages, *_base_.train_stages])

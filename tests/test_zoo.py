@@ -1,0 +1,34 @@
+"""Every method of the zoo trains on the digits: no NaN, and its own term goes down."""
+
+import pytest
+from zoo import check_own_terms, leaves, own_terms, run
+
+PAIR = 'resnet14_resnet8_digits'
+LEAVES = leaves(PAIR)
+TEACHER = leaves('resnet14_digits')['backprop']
+ALONE = ('backprop', 'recasting')  # no term of their own beside the labels, or one per block
+
+
+@pytest.fixture(scope='module')
+def teacher(tmp_path_factory, quick):
+    """A ResNet-14 trained for some seconds."""
+    folder = tmp_path_factory.mktemp('teacher')
+    run(TEACHER, folder)
+    return str(folder / 'student.pth')
+
+
+@pytest.mark.parametrize('method', LEAVES)
+def test_every_method_trains(method, tmp_path, teacher, quick):
+    changes = {} if method in ('backprop', 'byot') else {'model.teacher_ckpt': teacher}
+    result, losses = run(LEAVES[method], tmp_path, changes)
+    assert result['complete'] and result['method'] == method
+    assert result['images'] == 100 * 128  # one budget for all
+    check_own_terms(losses)
+    assert own_terms(losses) or method in ALONE
+    assert result['top1'] > 20  # of ten classes
+
+
+def test_every_method_has_a_leaf():
+    methods = {path.stem for path in (TEACHER.parents[1] / '_base_' / 'methods').glob('*.py')}
+    # Of these the digits have no use: a transformer's token, and a second setting of the same method.
+    assert methods - set(LEAVES) <= {'deit', 'factor_transfer_mmrazor'}

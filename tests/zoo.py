@@ -1,0 +1,60 @@
+"""Runs of the zoo's leaves that keep every loss, for tests that look at each method's own term."""
+
+import copy
+from collections import defaultdict
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.hooks import Hook
+
+from mmrecast.apis import train
+from mmrecast.registry import HOOKS
+
+FOLDER = Path(__file__).resolve().parents[1] / 'configs' / 'distill'
+
+
+def leaves(pair: str) -> dict[str, Path]:
+    """Return the leaf of every method for a pair, by the method's name."""
+    found = sorted(FOLDER.glob(f'[!_]*/*_{pair}.py'))
+    return {path.stem.removesuffix(f'_{pair}'): path for path in found}
+
+
+@HOOKS.register_module()
+class KeepLosses(Hook):
+    """Keep every loss of every step, by stage and name."""
+
+    priority = 'LOWEST'
+    losses: dict = defaultdict(list)
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        for name, value in outputs.items():
+            self.losses[runner.train_loop.stage.name, name].append(float(value))
+
+
+def run(leaf: Path, work_dir: Path, changes: dict | None = None, **kwargs) -> tuple[dict, dict]:
+    """Train a leaf, each link at its full weight from the start, and return its result and its losses."""
+    cfg = Config.fromfile(leaf)
+    cfg.merge_from_dict(changes or {})
+    for link in cfg.model.get('links', []):
+        link.pop('warmup', None)
+    cfg.custom_hooks = [*cfg.custom_hooks, dict(type='KeepLosses')]
+    cfg.log_level = 'WARNING'
+    KeepLosses.losses = defaultdict(list)
+    result = train(cfg, work_dir=str(work_dir), **kwargs)
+    return result, copy.deepcopy(KeepLosses.losses)
+
+
+def own_terms(losses: dict) -> dict[tuple, list[float]]:
+    """Return the losses that are a method's own: not the sum, not the one against the labels."""
+    return {key: values for key, values in losses.items() if key[1].startswith('loss_') and key[1] != 'loss_task'}
+
+
+def check_own_terms(losses: dict, share: float = 0.2) -> None:
+    """Check that every loss is finite and that each of a method's own terms ends lower than it began."""
+    for key, values in losses.items():
+        assert torch.tensor(values).isfinite().all(), f'{key} is not finite: {values}'
+    for key, values in own_terms(losses).items():
+        n = max(int(len(values) * share), 1)
+        first, last = sum(values[:n]) / n, sum(values[-n:]) / n
+        assert last < first, f'{key} went from {first:.4g} to {last:.4g}'

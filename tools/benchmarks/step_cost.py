@@ -1,0 +1,317 @@
+"""Time a training step against a hand-written PyTorch loop that computes the same, and against MMRazor's.
+
+A step here is an iteration of the staged loop with its batch in hand: hooks, crop and flip, normalisation, both
+networks, losses, backward pass, optimiser. The others take their steps on the same batches in the same run, every
+round beginning with another one. MMRazor's step is its ``train_step`` alone: hooks, crop and flip are not in it.
+Images and weights are random; in the first rounds all must give the same losses and weights.
+
+    OMP_NUM_THREADS=1 python tools/benchmarks/step_cost.py --out docs/results/step_cost_cpu.json
+"""
+
+import argparse
+import os
+import shlex
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from statistics import median
+
+import mmengine
+import mmpretrain
+import numpy as np
+import torch
+from handwritten_steps import KD, FactorTransfer, FactorTransferPretraining, FitNets, FitNetsPretraining
+from mmengine.config import Config
+from mmengine.runner import Runner
+from torch import Tensor
+from torch.optim import Optimizer
+
+from mmrecast.analysis.latency import check_counts, outer_deciles
+from mmrecast.analysis.numbers import milliseconds
+from mmrecast.analysis.tables import render_table
+from mmrecast.apis.train import ready_runner
+from mmrecast.datasets import TensorDataset
+from mmrecast.datasets.crop_flip import draw
+from mmrecast.engine import StagedLoop
+from mmrecast.engine.hooks import machine
+from mmrecast.registry import DATASETS, LOOPS
+from mmrecast.utils.checkpoint import write_json
+from mmrecast.utils.cli import told_in_one_line
+from mmrecast.utils.names import nearest
+from mmrecast.utils.setup_env import register_all_modules
+from mmrecast.version import __version__
+
+CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'distill'
+# name -> folder and start of the config's name, the stage that is timed, the step written by hand
+METHODS = dict(
+    kd=('kd/kd', 'train', KD),
+    factor_transfer=('factor_transfer/factor_transfer', 'train', FactorTransfer),
+    factor_transfer_pretrain=('factor_transfer/factor_transfer', 'pretrain', FactorTransferPretraining),
+    fitnets=('fitnets/fitnets_one-stage', 'train', FitNets),
+    fitnets_pretrain=('fitnets/fitnets', 'pretrain', FitNetsPretraining),
+)
+OURS, PLAIN, MMRAZOR = 'mmrecast', 'handwritten', 'mmrazor'
+SGD = dict(lr=0.05, momentum=0.9, nesterov=True, weight_decay=5e-4)
+CHECKED = 3  # rounds whose losses and weights are compared; they warm up, too
+LOSS_TOLERANCE = 1e-4  # relative
+WEIGHT_TOLERANCE = 1e-2  # of their change since the start; rounding grows tenfold from step to step
+
+
+@DATASETS.register_module()
+class RandomImages(TensorDataset):
+    """Random images and labels.
+
+    Args:
+        num_images (int): How many.
+        shape (tuple[int]): (C, H, W).
+        num_classes (int): How many labels there are.
+    """
+
+    def __init__(self, num_images: int, shape: Sequence[int], num_classes: int) -> None:
+        rng = np.random.default_rng(0)
+        images = rng.integers(0, 256, (num_images, *shape), dtype=np.uint8)
+        super().__init__(images, rng.integers(0, num_classes, num_images), [str(n) for n in range(num_classes)])
+
+
+@LOOPS.register_module()
+class TurnsLoop(StagedLoop):
+    """A staged loop that takes turns with other steps in the stage that is timed."""
+
+    turns: 'Turns | None' = None
+
+    def run_iter(self, idx: int, data_batch: dict) -> None:
+        """Run one iteration and one step of everybody else."""
+        step = partial(super().run_iter, idx, data_batch)
+        if self.turns is None or self.stage.kind != self.turns.kind:
+            step()
+        else:
+            self.turns.take(self.runner, data_batch, step)
+
+
+class Turns:
+    """Steps in turns, timed.
+
+    Args:
+        kind (str): The stage in which they are taken.
+        others (Callable): Gives the steps of the others by name, made when the first turn comes. They have an
+            ``optimizer``.
+    """
+
+    def __init__(self, kind: str, others: Callable[[], dict[str, Callable]]) -> None:
+        self.kind, self._make = kind, others
+        self.others: dict[str, Callable] = {}
+        self.ms: list[dict[str, float]] = []
+        self.cpu_ms: list[dict[str, float]] = []
+        self.rounds = 0
+        self.differences: dict[str, list[float]] = {}
+
+    def take(self, runner: Runner, data: dict, step: Callable[[], None]) -> None:
+        """Let everybody take a step on a batch as loaded.
+
+        Raises:
+            ValueError: In one of the first rounds, somebody's loss or weights are not ours.
+        """
+        if not self.others:
+            self.others = self._make()
+            self._start = [p.detach().clone() for p in parameters(runner.optim_wrapper.optimizer)]
+        checked, preprocessor = self.rounds < CHECKED, runner.bare_model.data_preprocessor
+        images, labels = data['inputs'], data['gt_label']
+        options = (preprocessor.crop_padding, preprocessor.flip)
+        choice = draw(preprocessor.seed, preprocessor.epoch, data['sample_idx'], *options)
+        todo = {OURS: step, PLAIN: partial(self.others[PLAIN], (images, labels, choice if checked else None))}
+        if MMRAZOR in self.others:
+            cropped = self.others[PLAIN].augment(images, choice)
+            todo[MMRAZOR] = partial(self.others[MMRAZOR], self.others[MMRAZOR].collate(cropped, labels))
+        names, ms, cpu_ms, losses = list(todo), {}, {}, {}
+        first = self.rounds % len(names)
+        for name in names[first:] + names[:first]:
+            cpu, start = time.process_time(), time.perf_counter()
+            losses[name] = todo[name]()
+            ms[name], cpu_ms[name] = (time.perf_counter() - start) * 1000, (time.process_time() - cpu) * 1000
+        self.rounds += 1
+        if checked:
+            losses[OURS] = runner.message_hub.get_scalar('train/loss').current()
+            self._check(runner.optim_wrapper.optimizer, {name: float(loss) for name, loss in losses.items()})
+        else:
+            self.ms.append(ms)
+            self.cpu_ms.append(cpu_ms)
+
+    def _check(self, optimizer: Optimizer, losses: dict[str, float]) -> None:
+        own, start = parameters(optimizer), vector(self._start)
+        moved = (vector(own) - start).norm()
+        for name, other in self.others.items():
+            found = [p for p in parameters(other.optimizer) if p in other.optimizer.state]  # it has had a gradient
+            if [p.shape for p in found] != [p.shape for p in own]:
+                raise ValueError(f'the {name} loop trains {len(found)} parameters, mmrecast {len(own)}')
+            of_loss = abs(losses[name] / losses[OURS] - 1)
+            of_weights = float((vector(found) - vector(own)).norm() / moved)
+            former = self.differences.get(name, [0.0, 0.0])
+            self.differences[name] = [max(former[0], of_loss), max(former[1], of_weights)]
+            if not (of_loss <= LOSS_TOLERANCE and of_weights <= WEIGHT_TOLERANCE):
+                raise ValueError(
+                    f'step {self.rounds} of the {name} loop: loss {losses[name]:.6g}, weights off by {of_weights:.2g} '
+                    f'of their change; mmrecast has loss {losses[OURS]:.6g}: they do not compute the same'
+                )
+
+
+def parameters(optimizer: Optimizer) -> list[Tensor]:
+    """Return what an optimiser has to train."""
+    return [p for group in optimizer.param_groups for p in group['params']]
+
+
+def vector(tensors: Sequence[Tensor]) -> Tensor:
+    """Return tensors as one vector."""
+    return torch.cat([t.detach().flatten() for t in tensors])
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """What the steps of one method take.
+
+    Args:
+        method (str): Its name.
+        batch_size (int): Images in a batch.
+        rounds (int): Measured rounds.
+        ms (dict[str, float]): Median of each one's step, in milliseconds.
+        ratio (dict[str, list[float]]): Of each of the others, its time over ours: median, 10th and 90th percentile of
+            the rounds.
+        cpu_ratio (dict[str, list[float]]): The same of the time on the processor, which other programs lengthen less.
+        difference (dict[str, list[float]]): How far, in the first rounds, its losses (relative) and weights (in units of
+            their change) were at most from ours.
+    """
+
+    method: str
+    batch_size: int
+    rounds: int
+    ms: dict[str, float]
+    ratio: dict[str, list[float]]
+    cpu_ratio: dict[str, list[float]]
+    difference: dict[str, list[float]]
+
+
+def measure(method: str, pair: str, batch_size: int, rounds: int, with_mmrazor: bool) -> StepCost:
+    """Time the steps of one method; the arguments are those of the command line."""
+    _, kind, handwritten = METHODS[method]
+    cfg = timed_config(method, pair, batch_size, rounds + CHECKED)
+    with tempfile.TemporaryDirectory() as folder:
+        runner = ready_runner(cfg, work_dir=folder)
+        model = runner.bare_model
+
+        def others() -> dict[str, Callable]:
+            connectors = {'connector': link.connector for link in model.links if link.connector is not None}
+            connectors |= dict(model.connectors)
+            given = (model.teacher, model.student, cfg.data_preprocessor)
+            steps = {PLAIN: handwritten(*given, SGD, connectors)}
+            if with_mmrazor:
+                from mmrazor_steps import MMRazorStep
+
+                steps[MMRAZOR] = MMRazorStep(method, *given, dict(SGD, type='SGD'), connectors)
+            return steps
+
+        runner.train_loop.turns = turns = Turns(kind, others)
+        runner.train()
+    return StepCost(
+        method, batch_size, rounds,
+        {name: round(median(one[name] for one in turns.ms), 3) for name in turns.ms[0]},
+        *({name: spread([one[name] / one[OURS] for one in times]) for name in turns.others}
+          for times in (turns.ms, turns.cpu_ms)),
+        turns.differences,
+    )  # fmt: skip
+
+
+def timed_config(method: str, pair: str, batch_size: int, iters: int) -> Config:
+    """Return a method's config with random images, no teacher's weights, and ``iters`` of the stage that is timed.
+
+    Raises:
+        FileNotFoundError: The method has no config for the pair.
+    """
+    start, kind, _ = METHODS[method]
+    path = CONFIGS / f'{start}_{pair}.py'
+    if not path.is_file():
+        name = Path(start).name
+        pairs = [other.stem.removeprefix(f'{name}_') for other in path.parent.glob(f'{name}_*.py')]
+        raise FileNotFoundError(f'{method} has no config for the pair {pair!r}{nearest(pair, pairs)}')
+    cfg = Config.fromfile(path)
+    cfg.model.teacher_ckpt = None
+    data = dict(shape=cfg.data_preprocessor.input_shape, num_classes=cfg.model.student.head.num_classes)
+    cfg.train_dataloader.batch_size = batch_size
+    cfg.train_dataloader.dataset = dict(type='RandomImages', num_images=batch_size * iters, **data)
+    cfg.custom_hooks, cfg.log_level = [], 'WARNING'
+    for name in ('val', 'test'):
+        for key in (f'{name}_dataloader', f'{name}_cfg', f'{name}_evaluator'):
+            cfg[key] = None
+    steady = dict(type='MultiStepLR', milestones=[10**9], by_epoch=False)
+    same = dict(optim_wrapper=dict(type='OptimWrapper', optimizer=dict(SGD, type='SGD')), param_scheduler=steady)
+    kinds = [stage['kind'] for stage in cfg.train_cfg.stages]
+    stages = [dict(kind=k, iters=iters if k == kind else 1, val=False, **same) for k in kinds]
+    cfg.train_cfg = dict(type='TurnsLoop', stages=stages)
+    return cfg
+
+
+def spread(values: Sequence[float]) -> list[float]:
+    """Return the median and the outer deciles."""
+    return [round(v, 4) for v in (median(values), *outer_deciles(values))]
+
+
+def mmrazor_version() -> str | None:
+    """Return the version of MMRazor, or None, and one line on stderr, where it cannot be imported."""
+    try:
+        import mmrazor.models
+    except Exception as error:  # it may not suit the libraries here
+        print(f'mmrazor cannot be imported, so it is not measured: {str(error).splitlines()[0]}', file=sys.stderr)
+        return None
+    return mmrazor.__version__
+
+
+def table(costs: Sequence[StepCost]) -> str:
+    """Return one row per method and batch size."""
+    others = [name for name in (PLAIN, MMRAZOR) if name in costs[0].ratio]
+    columns = ['method', 'batch', f'{OURS}, ms']
+    columns += [text for name in others for text in (f'{name}, ms', 'ratio', '10–90 %')]
+    rows = []
+    for cost in costs:
+        row = [cost.method, cost.batch_size, milliseconds(cost.ms[OURS])]
+        for name in others:
+            middle, low, high = cost.ratio[name]
+            row += [milliseconds(cost.ms[name]), f'{middle:.3f}', f'{low:.3f}–{high:.3f}']
+        rows.append(row)
+    return render_table(columns, rows, right=columns[1:])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--methods', nargs='+', default=list(METHODS), choices=METHODS, help='all of them')
+    parser.add_argument('--pair', default='resnet56_resnet20_cifar100', help='end of the configs’ names')
+    parser.add_argument('--batch-sizes', nargs='+', type=int, default=[128, 64], help='images per step (128 64)')
+    parser.add_argument('--rounds', type=int, default=15, help='measured rounds (15)')
+    parser.add_argument('--with-mmrazor', action='store_true', help='measure MMRazor, too, if it can be imported')
+    parser.add_argument('--out', type=Path, help='JSON file for the result')
+    args = parser.parse_args()
+    with told_in_one_line():
+        check_counts(rounds=args.rounds, batch_size=min(args.batch_sizes))
+        if args.out and not args.out.resolve().parent.is_dir():
+            raise ValueError(f'--out {args.out} is no file in a folder that is there')
+        register_all_modules()
+        razor = mmrazor_version() if args.with_mmrazor else None
+        versions = dict(mmrecast=__version__, torch=torch.__version__, mmengine=mmengine.__version__)
+        versions |= dict(mmpretrain=mmpretrain.__version__, mmrazor=razor)
+        load = os.getloadavg()[0] if hasattr(os, 'getloadavg') else None
+        costs = []
+        for size in args.batch_sizes:
+            for method in args.methods:
+                print(f'{method}, batch {size}: {args.rounds} rounds …', file=sys.stderr, flush=True)
+                costs.append(measure(method, args.pair, size, args.rounds, razor is not None))
+        print(table(costs).rstrip())
+        if args.out:
+            threads = f'OMP_NUM_THREADS={os.environ["OMP_NUM_THREADS"]} ' if 'OMP_NUM_THREADS' in os.environ else ''
+            command = f'{threads}python {shlex.join(sys.argv)}'
+            about = dict(command=command, machine=machine(), versions=versions, load_average=load, pair=args.pair)
+            write_json(about | dict(costs=[asdict(cost) for cost in costs]), args.out)
+
+
+if __name__ == '__main__':
+    main()

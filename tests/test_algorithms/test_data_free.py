@@ -281,6 +281,11 @@ def test_lists_of_taps_are_summed_for_the_generator():
         assert many.generator_loss(images)['loss_a'].item() == pytest.approx(expected.item(), rel=1e-5)
 
 
+def test_the_generator_may_have_a_start_of_its_own():
+    algorithm = built(generator=generator(init_cfg=dict(type='Constant', layer='Linear', val=0.25)))
+    assert torch.equal(algorithm.generator.linear.weight, torch.full((64, 16), 0.25))
+
+
 def test_other_inputs_of_the_teacher():
     """The teacher sees generated images as it would see real ones: here, twice as bright."""
     algorithm = built(teacher_input=dict(mean=[77.9], std=[95.9 / 2]))

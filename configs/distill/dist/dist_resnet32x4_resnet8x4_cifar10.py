@@ -1,0 +1,2 @@
+_base_ = ['../_base_/methods/dist.py', '../_base_/pairs/resnet32x4_resnet8x4_cifar10.py']
+model = _base_.networks

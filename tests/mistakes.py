@@ -88,6 +88,21 @@ ARGUMENTS = [  # (key that nothing takes, who does not, nearest)
 ]
 LINK = dict(student='logits', teacher='logits', loss=dict(type='MSELoss'))
 DISTIL = dict(type='SingleTeacherDistill', student=tiny.classifier(), data_preprocessor=tiny.preprocessor())
+FIRST_PHASE = dict(
+    student=None, teacher='backbone.layer3', teacher_connector='coder', loss=dict(type='L1Loss'), stage='pretrain'
+)
+CONTRAST = dict(
+    student='backbone.layer3', teacher='backbone.layer3', connector=dict(type='CRDConnector', dim_out=8),
+    teacher_connector=dict(type='CRDConnector', dim_out=8), loss=dict(type='CRDLoss', neg_num=4, dim_out=8, sample_n=96),
+)  # fmt: skip
+
+
+def distil(*links: dict, stages: tuple = (dict(kind='train', iters=2),), **changes) -> dict:
+    """Return the change of the config to a distillation through ``links``; ``changes`` are of the algorithm."""
+    model = DISTIL | dict(teacher=tiny.classifier(), links=list(links)) | changes
+    return {'model': model, 'train_cfg.stages': list(stages)}
+
+
 
 # (name, changes of a config that is in order ('@…' are arguments of ready_runner), exception, what it says)
 MISTAKES = [
@@ -195,6 +210,46 @@ MISTAKES = [
     ('link without teacher', {'model': DISTIL | dict(links=[LINK])}, ValueError, r'1 link\(s\) but no teacher: give'),
     ('unknown tap', {'model': DISTIL | dict(teacher=tiny.classifier(), links=[LINK | dict(student='haed')])}, KeyError,
      "has no module 'haed' .nearest: head"),
+    ('tap of the teacher', distil(LINK | dict(teacher='backbone.layer33')), KeyError,
+     "^.?link 0: teacher tap: ImageClassifier has no module 'backbone.layer33' .nearest: backbone.layer3"),
+    ('alias', distil(LINK | dict(student='lst'), taps=dict(student=dict(last='head'))), KeyError,
+     "no module 'lst' .nearest: last"),
+    ('tap never read', distil(LINK | dict(student='head.loss_module')), ValueError,
+     "student tap 'head.loss_module' is never read: ImageClassifier does not call it in its forward pass"),
+    ('tap read often', distil(LINK | dict(teacher='twice'), teacher=dict(type='TwiceForTests')), ValueError,
+     r"teacher tap 'twice' is read 2 times .*: say which is meant, dict\(path='twice', call=0\) to call=1"),
+    ('shapes', distil(LINK | dict(student='backbone.layer1', teacher='backbone.layer2')), ValueError,
+     r"link 0: MSELoss cannot compare student 'backbone.layer1' \(4, 8, 8\) against teacher 'backbone.layer2' "
+     r"\(6, 4, 4\): .*a connector can join them, e.g. dict\(type='ConvModuleConnector'\)"),
+    ('loss argument', distil(LINK | dict(loss=dict(type='KLDivergence', tua=4.0))), TypeError,
+     "link 0: loss: KLDivergence takes no argument 'tua' .nearest: tau"),
+    ('argument left out', distil(dict(student='backbone.layer3', loss=dict(type='MSELoss'),
+                                      connector=dict(type='ConvModuleConnector'))), TypeError,
+     "link 0: connector: ConvModuleConnector needs the argument 'out_channel', which is not given"),
+    ('connector argument', distil(LINK | dict(connector=dict(type='CRDConnector', dim_ot=3))), TypeError,
+     "link 0: connector: CRDConnector takes no argument 'dim_ot' .nearest: dim_out"),
+    ('connector name', distil(LINK | dict(connector='codr'), connectors=dict(coder=dict(type='Paraphraser'))), KeyError,
+     "link 0: there is no connector 'codr' in connectors .nearest: coder"),
+    ('second phase alone', distil(FIRST_PHASE, LINK, connectors=dict(coder=dict(type='Paraphraser'))), ValueError,
+     r"link 0 is of stage 'pretrain', which the schedule lacks: add dict\(kind='pretrain', …\), or load .*pretrained=FILE"),
+    ('phases the wrong way', distil(FIRST_PHASE, LINK, connectors=dict(coder=dict(type='Paraphraser')), stages=(
+        dict(kind='train', iters=1), dict(kind='pretrain', iters=1))), ValueError,
+     'the order of stages is pretrain, train, got train, pretrain'),
+    ('first phase of nothing', distil(LINK, stages=(dict(kind='pretrain', iters=1), dict(kind='train', iters=1))),
+     ValueError, "a stage 'pretrain' without a link of that stage"),
+    ('pretrained connector', distil(FIRST_PHASE, LINK, connectors=dict(
+        coder=dict(type='Paraphraser', pretrained='{files}/other.pth'))), ValueError,
+     "connector 'coder': .*other.pth is no file of a connector"),
+    ('classes of logits', distil(LINK, teacher=tiny.classifier(classes=7)), ValueError,
+     'link 0: the student has 10 classes, the teacher 7: logits cannot be compared'),
+    ('no sample numbers', distil(CONTRAST) | train_data('NoIndicesForTests'), ValueError,
+     'link 0: CRDLoss needs sample_idx, which the training data do not give'),
+    ('memory too small', distil(CONTRAST | dict(loss=dict(CONTRAST['loss'], sample_n=95))), ValueError, '95.* 96'),
+    ('link of a dict', distil('logits'), ValueError, r"link 0 must be a dict\(student=…"),
+    ('link without a loss', distil(dict(student='logits', teacher='logits')), ValueError, 'link 0 needs a loss'),
+    ('teacher input', distil(LINK, teacher_input=dict(mean=[0.5])), ValueError, 'mean and std go together'),
+    ('budget', {'train_cfg.budget': 3}, ValueError, 'a budget of 3 iterations is too small: the 4 stages need at least 4'),
+    ('budget in words', {'train_cfg.budget': 'small'}, ValueError, 'budget of the StagedLoop must be a whole number'),
     ('amp', {'@amp': True}, ValueError, '--amp needs a GPU'),
     ('launcher', {'@launcher': 'pytorch'}, ValueError,
      'needs RANK, .* which torchrun sets: start with tools/dist_train.sh'),

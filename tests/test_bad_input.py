@@ -15,12 +15,13 @@ import torch
 from mistakes import MISTAKES, OUT, STAGES
 from mmengine.config import Config
 from PIL import Image
+from torch import nn
 
 from mmrecast.apis import ready_runner
 from mmrecast.datasets import CIFAR10, TensorDataset
 from mmrecast.engine import StagedRunner
 from mmrecast.models import build_network
-from mmrecast.registry import DATASETS
+from mmrecast.registry import DATASETS, MODELS
 from mmrecast.utils.config_file import read_config
 from mmrecast.utils.mistakes import explain
 
@@ -40,6 +41,29 @@ class LabelsFrom1(TensorDataset):
     def __init__(self) -> None:
         super().__init__(np.zeros((10, 1, 8, 8), np.uint8), np.arange(1, 11), list('abcdefghijk'))
         self.metainfo = {}
+
+
+@DATASETS.register_module(name='NoIndicesForTests')
+class NoIndices(torch.utils.data.Dataset):
+    """Images and labels without a number for each."""
+
+    def __len__(self) -> int:
+        return 96
+
+    def __getitem__(self, i: int) -> dict:
+        return dict(inputs=torch.zeros(1, 8, 8), gt_label=torch.tensor(i % 10))
+
+
+@MODELS.register_module(name='TwiceForTests')
+class Twice(nn.Module):
+    """Calls one of its modules twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.twice, self.fc = nn.Identity(), nn.Linear(64, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(self.twice(self.twice(x.flatten(1))))
 
 
 class Touch:

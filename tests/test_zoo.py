@@ -4,7 +4,7 @@ import pytest
 from zoo import check_own_terms, leaves, own_terms, run
 
 PAIR = 'resnet14_resnet8_digits'
-LEAVES = leaves(PAIR)
+LEAVES = leaves(PAIR) | dict(born_again=leaves('resnet14_resnet14_digits')['born_again'])
 TEACHER = leaves('resnet14_digits')['backprop']
 ALONE = ('backprop', 'recasting')  # no term of their own beside the labels, or one per block
 

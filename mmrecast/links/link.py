@@ -22,7 +22,7 @@ class Link(nn.Module):
     ``loss(connector(s))``, a loss against the labels; with a teacher tap alone, which pre-trains a connector:
     ``loss(teacher_connector.reconstruct(t), t)``. A loss whose ``forward`` names ``gt_labels`` or ``sample_idx`` gets
     them. A loss with ``takes_list = True`` gets the two lists of a list of taps, any other is applied pair by pair and
-    summed.
+    summed. In mixed precision losses are computed in float32: sums over many products lose too much in less.
 
     Args:
         spec (LinkSpec): What the config says.
@@ -76,9 +76,11 @@ class Link(nn.Module):
                     f'{self.spec.where}: {type(self.loss).__name__} needs {name}, which the data do not give'
                 )
         extras = {name: given[name] for name in self.extras}
-        if isinstance(compared[0], list) and not getattr(self.loss, 'takes_list', False):
-            return sum(self.loss(*pair, **extras) for pair in zip(*compared, strict=True))
-        return self.loss(*compared, **extras)
+        compared = [_full_precision(one) for one in compared]
+        with torch.autocast(_device_of(compared[0]).type, enabled=False):
+            if isinstance(compared[0], list) and not getattr(self.loss, 'takes_list', False):
+                return sum(self.loss(*pair, **extras) for pair in zip(*compared, strict=True))
+            return self.loss(*compared, **extras)
 
     def features(self, s_values: Mapping[Tap, Tensor], t_values: Mapping[Tap, Tensor]) -> list:
         """Return what the loss compares: the positional arguments it gets."""
@@ -89,6 +91,16 @@ class Link(nn.Module):
         if t is None:
             return [s]
         return [s, t if self.teacher_connector is None else self.teacher_connector(t)]
+
+
+def _full_precision(value: Tensor | list | tuple) -> Tensor | list | tuple:
+    if isinstance(value, list | tuple):
+        return type(value)(_full_precision(one) for one in value)
+    return value.float() if value.dtype in (torch.float16, torch.bfloat16) else value
+
+
+def _device_of(value: Tensor | list | tuple) -> torch.device:
+    return _device_of(value[0]) if isinstance(value, list | tuple) else value.device
 
 
 def _gather(taps: Taps, values: Mapping[Tap, Tensor]) -> Tensor | list[Tensor] | None:

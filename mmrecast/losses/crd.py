@@ -114,20 +114,18 @@ class CRDLoss(nn.Module):
             )
 
     def forward(
-        self, s_feature: Tensor, t_feature: Tensor, gt_labels: Tensor | None = None, sample_idx: Tensor | None = None
+        self, s_feature: Tensor, t_feature: Tensor, *, sample_idx: Tensor, gt_labels: Tensor | None = None
     ) -> Tensor:
         """Return the weighted loss, a scalar, and put the embeddings into the memory.
 
         Args:
             s_feature, t_feature (Tensor): Embeddings (N, dim_out) of length 1.
-            gt_labels (Tensor, optional): Classes (N,), int64. Defaults to None: every image is a class of its own.
             sample_idx (Tensor): Which images of the training data these are, (N,), int64.
+            gt_labels (Tensor, optional): Classes (N,), int64. Defaults to None: every image is a class of its own.
 
         Raises:
-            ValueError: There is no ``sample_idx``, the shapes are others, or nothing told how many images there are.
+            ValueError: The shapes are others, or nothing told how many images there are.
         """
-        if sample_idx is None:
-            raise ValueError('CRDLoss: CRD needs sample_idx (which image is which), and the data do not give it')
         expected = (len(sample_idx), self.dim_out)
         if s_feature.shape != expected or t_feature.shape != expected:
             raise ValueError(

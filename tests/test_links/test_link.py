@@ -136,6 +136,23 @@ def test_lists_of_taps():
         link(values['student'], values['student'])
 
 
+def test_losses_are_computed_in_float32_in_mixed_precision():
+    class Seen(nn.Module):
+        takes_list = True
+
+        def forward(self, s_features, t_features):
+            assert {one.dtype for one in (*s_features, *t_features)} == {torch.float32}
+            return (s_features[0] @ t_features[0].transpose(-1, -2)).sum()  # autocast would make it bfloat16
+
+    student, _ = nets()
+    link, values, _ = build(student, student, dict(student=['0', '1'], teacher=['0', '1'], loss=Seen()))
+    low = {side: {tap: v.bfloat16() for tap, v in taps.items()} for side, taps in values.items()}
+    exact = {side: {tap: v.float() for tap, v in taps.items()} for side, taps in low.items()}
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        loss = link(low['student'], low['student'])
+    assert loss.dtype == torch.float32 and loss.item() == link(exact['student'], exact['student']).item()
+
+
 def test_a_link_without_a_teacher_is_trained_by_labels():
     loss = dict(type='CrossEntropyLoss')
     link, values, _ = build(*nets(), dict(student='logits', loss=loss))

@@ -87,7 +87,7 @@ def test_the_gradient_goes_to_both_embeddings_through_the_memory_as_it_was(whole
     def value(s, t):
         loss = picking(made(temperature=0.5)[0])
         loss.constants.copy_(torch.tensor([9.0, 12.0]))  # after the first batch they are no function of it
-        return loss(s, t, LABELS[index], index)
+        return loss(s, t, gt_labels=LABELS[index], sample_idx=index)
 
     assert_gradient(value, embeddings(0), embeddings(1), to_teacher=True)
 
@@ -114,7 +114,12 @@ def test_until_they_were_seen_all_images_count_as_others():
     torch.manual_seed(0)
     for index, seen in (([0, 5], [0, 5]), ([1], [0, 1, 5])):
         index = torch.tensor(index)
-        loss(torch.zeros(len(index), 5) + 0.1, torch.zeros(len(index), 5) + 0.1, LABELS[index], index)
+        loss(
+            torch.zeros(len(index), 5) + 0.1,
+            torch.zeros(len(index), 5) + 0.1,
+            gt_labels=LABELS[index],
+            sample_idx=index,
+        )
         assert loss.labels.tolist() == [LABELS[i] if i in seen else -1 for i in range(8)]
     (picks,) = drawn(loss, [1])
     assert set(picks.tolist()) == {2, 3, 4, 5, 6, 7}  # 0 is known to be of the same class
@@ -131,7 +136,7 @@ def test_without_labels_an_image_is_no_negative_of_itself():
 def test_one_class_alone_still_gives_numbers():
     loss = CRDLoss(neg_num=5, sample_n=3, dim_out=2)
     e = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]])
-    assert loss(e, e, torch.zeros(3, dtype=torch.int64), torch.arange(3)).isfinite()
+    assert loss(e, e, gt_labels=torch.zeros(3, dtype=torch.int64), sample_idx=torch.arange(3)).isfinite()
 
 
 def test_draws_follow_torchs_seed():
@@ -149,7 +154,7 @@ def steps(loss, count, first):
     values = []
     for step in range(first, first + count):
         index = (torch.arange(3) + step) % 8
-        values.append(loss(embeddings(step), embeddings(40 + step), LABELS[index], index).item())
+        values.append(loss(embeddings(step), embeddings(40 + step), gt_labels=LABELS[index], sample_idx=index).item())
     return values
 
 
@@ -194,7 +199,7 @@ def test_all_processes_remember_all_images(monkeypatch):
     mine, theirs = torch.tensor([6, 0]), torch.tensor([3, 2])
     sent = iter([theirs, LABELS[theirs], embeddings(2, 2), embeddings(3, 2)])
     monkeypatch.setattr(crd, 'all_gather', lambda x: [x, next(sent)])
-    loss(embeddings(0, 2), embeddings(1, 2), LABELS[mine], mine)
+    loss(embeddings(0, 2), embeddings(1, 2), gt_labels=LABELS[mine], sample_idx=mine)
     assert loss.labels.tolist() == [0, -1, 1, 1, -1, -1, 2, -1]
     for memory, start, seeds in ((loss.memory_s, memory_s, (0, 2)), (loss.memory_t, memory_t, (1, 3))):
         for index, seed in zip((mine, theirs), seeds, strict=True):
@@ -214,20 +219,20 @@ def test_the_data_must_fit():
 def test_bad_input():
     loss, _, _ = made()
     e, index = embeddings(0), torch.tensor([6, 0, 3])
-    with pytest.raises(ValueError, match='CRD needs sample_idx'):
+    with pytest.raises(TypeError, match='sample_idx'):
         loss(e, e, gt_labels=LABELS[:3])
     with pytest.raises(
         ValueError, match=r'embeddings \(3, 5\) expected, the student has \(3, 4\), the teacher \(3, 5\)'
     ):
-        loss(e[:, :4], e, LABELS[:3], index)
+        loss(e[:, :4], e, gt_labels=LABELS[:3], sample_idx=index)
     with pytest.raises(
         ValueError, match=r'embeddings \(3, 5\) expected, the student has \(2, 5\), the teacher \(2, 5\)'
     ):
-        loss(e[:2], e[:2], LABELS[:3], index)
+        loss(e[:2], e[:2], gt_labels=LABELS[:3], sample_idx=index)
     with pytest.raises(
         ValueError, match='how many images there are is not known: give sample_n, or call check_dataset'
     ):
-        CRDLoss(dim_out=5)(e, e, LABELS[:3], index)
+        CRDLoss(dim_out=5)(e, e, gt_labels=LABELS[:3], sample_idx=index)
 
 
 @pytest.mark.parametrize(

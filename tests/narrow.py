@@ -198,6 +198,9 @@ class Step:
 
     def __init__(self, algorithm: nn.Module, stage: Stage) -> None:
         self.algorithm, self.stage = algorithm, stage
+        for module in algorithm.student.modules():
+            if isinstance(module, nn.BatchNorm2d) and not module.weight.any():  # it would let no gradient through
+                nn.init.ones_(module.weight)
         self.student, self.beside = tensors(algorithm.student), self._beside()
         self.teacher = None if algorithm.teacher is None else tensors(algorithm.teacher)
 

@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
+from tiny import recasting
 
 from mmrecast.apis import load_student, train
 from mmrecast.blocks import SourceInfo
 from mmrecast.registry import BLOCKS, MODELS
+from mmrecast.stages import Stage
 
 ROOT = Path(__file__).parents[1]
 CODE = re.findall(r'```python\n(.*?)```', (ROOT / 'docs/extending.md').read_text(), re.S)
@@ -68,14 +70,22 @@ def test_own_block_of_an_unknown_student_file(shown: Path) -> None:
     assert 'GhostBlock' in run.stderr.splitlines()[-1] and 'import' in run.stderr.splitlines()[-1]
 
 
-def test_describer_and_loss_of_the_page() -> None:
+def test_describer_of_the_page() -> None:
     namespace: dict = {}
-    for start in ('from mmrecast.surgery.describe', 'from mmrecast.registry import MODELS'):
-        exec(next(c for c in CODE if c.startswith(start)), namespace)
+    exec(next(c for c in CODE if c.startswith('from mmrecast.surgery.describe')), namespace)
     described = namespace['my_block'](torch.nn.ModuleDict({'conv1': torch.nn.Conv2d(3, 5, 3, 2)}))
     assert (described.stride, described.mid_channels, described.shortcut) == (2, 5, 'downsample')
-    loss = MODELS.build(dict(type='SmoothL1'))
-    assert loss(torch.tensor([0.0, 3.0]), torch.tensor([0.5, 0.0])).item() == pytest.approx((0.125 + 2.5) / 2)
+
+
+def test_options_of_a_recasting_on_the_page_exist() -> None:
+    """The types are the reader's; ours stand for them, the connector without its widths."""
+    model: dict = {}
+    exec(next(c for c in CODE if 'MyLoss' in c), model)
+    options = dict(model['model'], block_loss=dict(type='L1Loss'), connector=dict(type='ConvModuleConnector'))
+    assert set(options) == {'compare', 'block_loss', 'connector'}
+    algorithm = MODELS.build(recasting(recipe=[dict(source='backbone.layer3.0', target='ConvBlock')], **options))
+    algorithm.begin_stage(Stage('recast', iters=1, block='backbone.layer3.0'))
+    assert algorithm.connector.in_channel == 8
 
 
 def test_names_of_the_page_exist() -> None:

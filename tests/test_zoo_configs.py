@@ -24,9 +24,9 @@ SHORT = [leaf for leaf in PAIRED if leaf.endswith(('-short.py', '_digits.py')) a
 CLASSIC = ['resnet56_resnet20', 'resnet32x4_resnet8x4', 'vgg13_vgg8', 'wrn40_2_wrn16_2']
 
 
-def teacher_of(pair: str) -> str:
-    """Return the teacher's name in that of a pair: of a network's two parts the second is a width."""
-    return re.match(r'wrn\d+_\d+|[a-z]+\d+[a-z]*\d*', pair)[0]
+def parts_of(pair: str) -> tuple[str, str, str]:
+    """Return the teacher, the student and the data in a pair's name; of a Wide ResNet's two parts one is its width."""
+    return re.fullmatch(r'(wrn\d+_\d+|\w+?)_(wrn\d+_\d+|\w+?)_([\w-]+)', pair).groups()
 
 
 # ---- what stands in the files ---------------------------------------------------------------------------------------
@@ -40,10 +40,13 @@ def test_a_leaf_is_short_and_named_by_what_it_is_made_of(leaf):
     method = method or folder
     assert method == folder or method.startswith(f'{folder}_')
     if pair is not None:
-        teacher, data = teacher_of(pair), pair.rpartition('_')[2]
-        alone = f'{method}_{teacher}_{data}' if method == 'backprop' else f'{method}_{teacher}_{teacher}_{data}'
-        student = method in ('backprop', 'born_again') and read(leaf).model.student == read(leaf).networks.teacher
-        assert name == (alone if student else f'{method}_{pair}')
+        teacher, student, data = parts_of(pair)
+        names = [f'{method}_{pair}']
+        if method in ('backprop', 'born_again') and read(leaf).model.student == read(leaf).networks.teacher:
+            names = [f'{method}_{teacher}_{data}' if method == 'backprop' else f'{method}_{teacher}_{teacher}_{data}']
+        elif read(leaf).model.type == 'SelfDistill':  # the teacher has no part in it
+            names += [f'{method}_{student}_{data}']
+        assert name in names
     check_config(read(leaf))
     assert read(leaf).custom_hooks == [dict(type='ResultHook', method=method)]
 
@@ -52,8 +55,10 @@ def test_a_leaf_is_short_and_named_by_what_it_is_made_of(leaf):
 def test_a_leafs_networks_are_its_pairs(leaf):
     cfg = read(leaf)
     networks = cfg.networks
-    for key in {'teacher', 'teacher_ckpt', 'taps'} & set(cfg.model):
+    for key in {'teacher', 'teacher_ckpt'} & set(cfg.model):
         assert cfg.model[key] == networks[key]
+    for role, taps in cfg.model.get('taps', {}).items():
+        assert taps == networks.taps[role]
     assert cfg.model.student == networks['teacher' if leaf.startswith('born_again') else 'student']
     kinds = [stage['kind'] for stage in cfg.train_cfg.stages]
     assert kinds == (['pretrain', 'train'] if 'pretrain_stages' in cfg else ['train'])

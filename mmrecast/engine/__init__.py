@@ -1,8 +1,9 @@
 """The staged loop and what runs around it."""
 
+from mmrecast.engine.checkpoints import latest_checkpoint, read_checkpoint
 from mmrecast.engine.hooks import ResultHook, StagedCheckpointHook, StagedLogProcessor
 from mmrecast.engine.optimizers import check_optimizer
-from mmrecast.engine.runner import StagedRunner, latest_checkpoint, read_checkpoint
+from mmrecast.engine.runner import StagedRunner
 from mmrecast.engine.staged_loop import StagedLoop
 
 __all__ = [

@@ -60,7 +60,9 @@ def _scaled(
     if given is None:
         return None
     if by_optimizer(given):
-        return {name: _scaled(replace(stage, param_scheduler=own), None, factor, batches) for name, own in given.items()}
+        return {
+            name: _scaled(replace(stage, param_scheduler=own), None, factor, batches) for name, own in given.items()
+        }
     if isinstance(given, list | tuple):
         return [_scaled_one(stage, one, factor, batches) for one in given]
     return _scaled_one(stage, given, factor, batches)

@@ -22,10 +22,10 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from mmrecast.engine.batches import batch_size, check_loader, counted, evenly_spaced, loader_from
 from mmrecast.engine.budget import within_budget
+from mmrecast.engine.checkpoints import load_strictly, set_random_state
 from mmrecast.engine.hooks import check_hooks
 from mmrecast.engine.optimizers import check_optimizer, fit_scheduler
 from mmrecast.engine.records import describe_stage, top_of
-from mmrecast.engine.runner import load_strictly, set_random_state
 from mmrecast.registry import LOOPS
 from mmrecast.stages import Stage
 from mmrecast.utils.digests import digest, digest_tensors

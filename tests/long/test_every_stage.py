@@ -3,13 +3,14 @@
 import pytest
 import torch
 from mmengine.config import Config
-from narrow import LEAVES, CheckEveryStep, narrowed
+from narrow import LEAVES, ZOO, CheckEveryStep, narrowed, read
 from tiny import differing, weights
 
 from mmrecast.apis import load_student, train
 from mmrecast.engine import StagedRunner
 
 pytestmark = [pytest.mark.long, pytest.mark.usefixtures('quick')]
+TRIED = [*LEAVES, *(leaf for leaf in ZOO if not leaf.startswith('deit/'))]  # a transformer cannot be made narrow here
 
 
 def one_iteration_each(leaf: str) -> Config:
@@ -20,7 +21,7 @@ def one_iteration_each(leaf: str) -> Config:
     return cfg
 
 
-@pytest.mark.parametrize('leaf', LEAVES)
+@pytest.mark.parametrize('leaf', TRIED)
 def test_every_stage_trains_what_it_should(leaf, tmp_path, monkeypatch):
     monkeypatch.setattr(StagedRunner, '_log_env', lambda *args: None)
     monkeypatch.setattr(CheckEveryStep, 'stages', [])
@@ -28,8 +29,8 @@ def test_every_stage_trains_what_it_should(leaf, tmp_path, monkeypatch):
     result = train(one_iteration_each(leaf), work_dir=str(tmp_path))
     entries = (result['plan'] or dict(entries=[]))['entries']
     blocks = [f'recast {entry["path"]}' for entry in entries if entry['action'] == 'recast']
-    expected = [*blocks, 'finetune'] if leaf.startswith('recasting/') else ['train']
+    expected = [*blocks, 'finetune'] if leaf.startswith('recasting/') else [s.kind for s in read(leaf).train_cfg.stages]
     assert CheckEveryStep.stages == [stage['name'] for stage in result['stages']] == expected
     assert [stage['images'] for stage in result['stages']] == [5] * len(expected)
-    assert result['method'] == leaf.split('/')[0]
+    assert [dict(type='ResultHook', method=result['method'])] == read(leaf).custom_hooks
     assert differing(weights(tmp_path), load_student(tmp_path / 'student.pth').state_dict()) == []

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from mmengine.model import BaseModel
@@ -57,9 +58,11 @@ class Distiller(BaseModel):
             try:
                 load_weights(network, teacher_ckpt)
             except FileNotFoundError as error:
+                name = Path(teacher_ckpt).parent.name
+                config = f'configs/distill/{name.split("_")[0]}/{name}.py' if '_' in name else 'ITS_CONFIG'
                 raise FileNotFoundError(
-                    f"{error}; give the teacher's weights as model.teacher_ckpt, or train it first (a folder in "
-                    'work_dirs has the name of the config that fills it)'
+                    f"{error}; give the teacher's weights as model.teacher_ckpt, or train it first: "
+                    f'python tools/train.py {config}'
                 ) from error
         if network is not None:
             network.requires_grad_(False).eval()

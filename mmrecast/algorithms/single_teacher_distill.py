@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import torch
+from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmrecast.algorithms.base import Distiller, as_text
@@ -64,12 +65,14 @@ class SingleTeacherDistill(Distiller):
         super().__init__(teacher, teacher_ckpt, data_preprocessor)
         self.student = build_network(student)
         given = isinstance(student, nn.Module)
-        if not given and not hasattr(self.student, 'origin') and hasattr(self.student, 'init_weights'):
+        begun = getattr(self.student, 'is_init', True) or hasattr(self.student, 'origin')
+        if isinstance(self.student, BaseModule) and not given and not begun:
             self.student.init_weights()  # as its own library begins; a recipe's student has begun already
         constructor = None if given else untrained(network_config(student))
         self.origin = getattr(self.student, 'origin', None) or Origin(constructor)
         self.task_loss = None if task_loss is None else build_loss(task_loss, 'task_loss')
-        if links and self._source_of_targets() is None:
+        taught = any(isinstance(link, Mapping) and link.get('teacher') is not None for link in links)
+        if taught and self._source_of_targets() is None:
             raise ValueError(f'{len(links)} link(s) but no teacher: give teacher=… or leave links out')
         if not links and task_loss is None:
             raise ValueError('neither links nor a task_loss: there is nothing to train on')
@@ -271,6 +274,12 @@ class SingleTeacherDistill(Distiller):
         index = torch.arange(PROBE_IMAGES, device=device)
         labels = index % self._classes_of(self.student)
         losses = self.loss(images, dict(gt_label=labels, sample_idx=index))
+        for name, value in losses.items():
+            if not isinstance(value, Tensor) or value.dim() or not value.requires_grad:
+                what = f'a tensor of shape {tuple(value.shape)}' if isinstance(value, Tensor) else type(value).__name__
+                raise ValueError(
+                    f'{name} must be a scalar tensor with a gradient for what trains, its loss gives {what}'
+                )
         return torch.stack([*losses.values(), images.new_zeros(())]).sum()
 
     @property

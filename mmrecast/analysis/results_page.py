@@ -21,7 +21,12 @@ from mmrecast.analysis.rows import ResultRow, table_rows
 COMMAND = 'python tools/analysis_tools/paper_tables.py'
 _TRAIN, _BENCH = 'python tools/train.py', 'python tools/analysis_tools/benchmark_latency.py'
 _TIMES = {1: 'Time/image', 64: 'Time/batch'}  # columns of Table 4, by images in a batch
-_NAMES = {'recasting': 'Recasting', 'kd_mse': 'KD (MSE + cross entropy)', 'backprop': 'Backprop'}
+_NAMES = {
+    'recasting': 'Recasting', 'kd_mse': 'KD (MSE + cross entropy)', 'backprop': 'Backprop', 'abloss': 'AB',
+    'born_again': 'Born-again', 'factor_transfer': 'Factor Transfer', 'fitnets': 'FitNets',
+    'fitnets_one-stage': 'FitNets in one stage', 'logit_std': 'Logit standardisation', 'reviewkd': 'ReviewKD',
+    **{name: name.upper() for name in ('at cc crd dist dkd fsp kd l2 nst ofd pkt rkd sp vid wsld byot').split()},
+}  # fmt: skip
 
 
 def results_page(paper: Paper, measured: Mapping[str, Measured], folder: str | Path) -> str:

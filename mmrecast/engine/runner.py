@@ -17,6 +17,7 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from mmrecast.engine.checkpoints import LAST, latest_checkpoint, load_student_state, random_state, read_checkpoint
+from mmrecast.engine.hooks import ResultHook
 from mmrecast.engine.optimizers import SEPARATE, check_parts, named_optimizers, schedulers_by_name
 from mmrecast.registry import MODEL_WRAPPERS, RUNNERS
 from mmrecast.utils.checkpoint import save_file, write_text
@@ -54,8 +55,16 @@ class StagedRunner(Runner):
     def dump_config(self) -> None:
         """Do nothing yet: `train` does it, so that a mistake leaves the config of an earlier run as it is."""
 
+    def _log_env(self, env_cfg: dict | None = None) -> None:
+        """Do nothing yet: `train` does it, so that a mistake is told without a page of settings before it."""
+        if env_cfg is None:
+            super()._log_env(self._kept_env)
+        else:
+            self._kept_env = env_cfg
+
     def train(self) -> nn.Module:
         """Keep the config in the work dir and train."""
+        self._log_env()
         super().dump_config()
         return super().train()
 
@@ -66,6 +75,12 @@ class StagedRunner(Runner):
                 raise ValueError(f"launcher {self._launcher!r} needs a GPU; on CPUs use launcher='pytorch' (torchrun)")
             torch_dist.init_process_group(backend='gloo')
         super().setup_env(env_cfg)
+
+    def register_hooks(self, default_hooks: dict | None = None, custom_hooks: list | None = None) -> None:
+        """Do as mmengine, and see that a run leaves its result and its student, where the config names no hook for it."""
+        super().register_hooks(default_hooks, custom_hooks)
+        if not any(isinstance(hook, ResultHook) for hook in self.hooks):
+            self.register_hook(ResultHook())
 
     def register_default_hooks(self, hooks: dict | None = None) -> None:
         """Do as mmengine, with the checkpoints of a staged run where the config names none."""

@@ -144,7 +144,8 @@ def _check_type(type_: object, path: str, scope: str | None) -> None:
     found = [s for s in scopes if name in _parts_of(s)]
     if not found:
         names = [n for s in scopes for n in _parts_of(s)]
-        raise ValueError(f'{path}: {type_!r} is not registered{nearest(name, names)}')
+        hint = '; a class of yours must be imported first'
+        raise ValueError(f'{path}: {type_!r} is not registered{nearest(name, names)}{hint}')
     for where in [scope] if scope in found else found:
         part = _parts_of(where)[name]
         # No function of another library is called: some of mmpretrain's fetch models and code from Hugging Face.

@@ -48,4 +48,6 @@ def _reason(error: BaseException) -> str:
     while isinstance(error, ImportError) and error.__context__ is not None:  # mmengine's own hides what is missing
         error = error.__context__
     text = ' '.join(str(error).split())
+    if isinstance(error, ModuleNotFoundError):
+        text += '; a module of yours needs its folder on PYTHONPATH'
     return text if isinstance(error, OSError | ValueError) else f'{type(error).__name__}: {text}'

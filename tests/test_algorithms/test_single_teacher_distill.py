@@ -364,3 +364,33 @@ def test_a_weight_may_grow(images, labels):
         losses = algorithm.loss(images, dict(gt_label=labels))
         values[progress] = (losses['loss_link0'] / losses['loss_full']).item()
     assert values == pytest.approx({0.1: 0.2, 0.4: 0.8, 0.5: 1.0, 1.0: 1.0})
+
+
+def test_a_link_on_labels_alone_needs_no_teacher(images, labels):
+    exit_ = dict(student='logits', loss=dict(type='CrossEntropyLoss', loss_weight=0.5), name='exit')
+    losses = distil([exit_], teacher=None).loss(images, dict(gt_label=labels))
+    assert losses['loss_exit'].item() == pytest.approx(losses['loss_task'].item() / 2)
+
+
+@MODELS.register_module(name='UnlikeForTests')
+class Unlike(nn.Module):
+    """Returns what a loss must not."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.how = how
+
+    def forward(self, s_feature, t_feature):
+        value = (s_feature - t_feature).square().mean(1)
+        return dict(map=value, number=value.mean().item(), apart=value.mean().detach())[self.how]
+
+
+@pytest.mark.parametrize(
+    ('how', 'given'),
+    [('map', r'a tensor of shape \(4,\)'), ('number', 'float'), ('apart', r'a tensor of shape \(\)')],
+)
+def test_what_a_loss_must_return(how, given):
+    with pytest.raises(
+        ValueError, match=f'loss_link0 must be a scalar tensor with a gradient .* its loss gives {given}'
+    ):
+        distil([LOGITS | dict(loss=dict(type='UnlikeForTests', how=how))])

@@ -34,7 +34,8 @@ def benchmark(repo_root, tmp_path, monkeypatch):
 
 
 def test_the_teacher_then_the_methods_then_the_comparison(benchmark, tmp_path, capsys):
-    command = ['--pair', 'net_conv_data', '--methods', 'recasting', 'backprop', '--seeds', '3', '--out', str(tmp_path / 'out')]
+    command = ['--pair', 'net_conv_data', '--methods', 'recasting', 'backprop', '--seeds', '3']
+    command += ['--out', str(tmp_path / 'out')]
     benchmark.main([*command, '--jobs', '2'])
     out = tmp_path / 'out'
     content = json.loads((out / 'net_conv_data/benchmark.json').read_text())

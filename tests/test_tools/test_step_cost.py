@@ -32,6 +32,7 @@ def run(tool, monkeypatch, capsys, quick):
     """Run the tool in this process on the digits' pair: (exit status, output, error)."""
 
     def call(*args):
+        monkeypatch.setattr(tool, 'keep_memory', lambda: True)  # it would stay so for other tests
         monkeypatch.setattr(sys, 'argv', ['step_cost.py', '--pair', PAIR, *map(str, args)])
         status = 0
         try:
@@ -134,6 +135,15 @@ def test_without_mmrazor_it_says_so_and_goes_on(run, monkeypatch):
     assert (
         sum(line.startswith('mmrazor cannot be imported, so it is not measured: ') for line in error.splitlines()) == 1
     )
+
+
+def test_malloc_is_asked_to_keep_memory_where_it_can_be(tool, monkeypatch):
+    asked = []
+    glibc = SimpleNamespace(mallopt=lambda name, value: asked.append((name, value)) or 1)
+    monkeypatch.setattr(tool.ctypes, 'CDLL', lambda name: glibc)
+    assert tool.keep_memory() is True and asked == [(-1, 2**31 - 1), (-4, 0)]
+    monkeypatch.setattr(tool.ctypes, 'CDLL', lambda name: SimpleNamespace())
+    assert tool.keep_memory() is False
 
 
 @pytest.mark.parametrize('method', METHODS)

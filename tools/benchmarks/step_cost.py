@@ -3,12 +3,14 @@
 A step here is an iteration of the staged loop with its batch in hand: hooks, crop and flip, normalisation, both
 networks, losses, backward pass, optimiser. The others take their steps on the same batches in the same run, every
 round beginning with another one. MMRazor's step is its ``train_step`` alone: hooks, crop and flip are not in it.
-Images and weights are random; in the first rounds all must give the same losses and weights.
+Images and weights are random; in the first rounds all must give the same losses and weights. malloc keeps what is
+freed meanwhile: else whose turn it is pays for the pages that others gave back.
 
     OMP_NUM_THREADS=1 python tools/benchmarks/step_cost.py --out docs/results/step_cost_cpu.json
 """
 
 import argparse
+import ctypes
 import os
 import shlex
 import sys
@@ -137,6 +139,16 @@ def spread(values: Sequence[float]) -> list[float]:
     return [round(v, 4) for v in (median(values), *outer_deciles(values))]
 
 
+def keep_memory() -> bool:
+    """Let glibc's malloc keep what is freed; return whether it does (there are others)."""
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return False
+    trim_threshold, mmap_max = -1, -4  # M_TRIM_THRESHOLD and M_MMAP_MAX of malloc.h
+    return bool(mallopt(trim_threshold, 2**31 - 1) and mallopt(mmap_max, 0))
+
+
 def mmrazor_version() -> str | None:
     """Return the version of MMRazor, or None, and one line on stderr, where it cannot be imported."""
     try:
@@ -179,7 +191,8 @@ def main() -> None:
         razor = mmrazor_version() if args.with_mmrazor else None
         versions = dict(mmrecast=__version__, torch=torch.__version__, mmengine=mmengine.__version__)
         versions |= dict(mmpretrain=mmpretrain.__version__, mmrazor=razor)
-        load = os.getloadavg()[0] if hasattr(os, 'getloadavg') else None
+        about = dict(machine=machine(), versions=versions, pair=args.pair, memory_kept=keep_memory())
+        about['load_average'] = os.getloadavg()[0] if hasattr(os, 'getloadavg') else None
         costs = []
         for size in args.batch_sizes:
             for method in args.methods:
@@ -189,8 +202,7 @@ def main() -> None:
         if args.out:
             threads = f'OMP_NUM_THREADS={os.environ["OMP_NUM_THREADS"]} ' if 'OMP_NUM_THREADS' in os.environ else ''
             command = f'{threads}python {shlex.join(sys.argv)}'
-            about = dict(command=command, machine=machine(), versions=versions, load_average=load, pair=args.pair)
-            write_json(about | dict(costs=[asdict(cost) for cost in costs]), args.out)
+            write_json(dict(command=command, **about, costs=[asdict(cost) for cost in costs]), args.out)
 
 
 if __name__ == '__main__':

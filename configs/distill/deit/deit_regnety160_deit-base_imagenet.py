@@ -4,7 +4,7 @@ _base_ = [
     '../_base_/methods/deit.py',
     '../_base_/datasets/imagenet_deit.py',
     '../_base_/schedules/deit_imagenet.py',
-    '../_base_/runtime.py',
+    '../_base_/default_runtime.py',
 ]
 model = dict(
     teacher=dict(type='TimmClassifier', name='regnety_160', weights='deit_in1k'),

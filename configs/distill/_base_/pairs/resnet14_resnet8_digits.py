@@ -3,7 +3,7 @@ _base_ = [
     '../models/resnet14_resnet8.py',
     '../datasets/digits.py',
     '../schedules/zoo_short.py',
-    '../runtime.py',
+    '../default_runtime.py',
 ]
 networks = dict(teacher_ckpt='work_dirs/backprop_resnet14_digits/student.pth')
 train_stages = [dict(kind='train', iters=100)]

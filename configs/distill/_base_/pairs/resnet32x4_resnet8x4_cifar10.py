@@ -3,7 +3,7 @@ _base_ = [
     '../models/resnet32x4_resnet8x4.py',
     '../datasets/cifar10.py',
     '../schedules/zoo_cifar.py',
-    '../runtime.py',
+    '../default_runtime.py',
 ]
 networks = dict(teacher_ckpt='work_dirs/backprop_resnet32x4_cifar10/student.pth')
 train_dataloader = dict(batch_size=64)

@@ -3,7 +3,7 @@ _base_ = [
     '../models/resnet32x4_resnet8x4.py',
     '../datasets/cifar100.py',
     '../schedules/zoo_cifar.py',
-    '../runtime.py',
+    '../default_runtime.py',
 ]
 networks = dict(
     teacher=dict(head=dict(num_classes=100)),

@@ -3,7 +3,7 @@
 _base_ = [
     '../datasets/cifar10.py',
     '../schedules/openmmlab_cifar.py',
-    '../runtime.py',
+    '../default_runtime.py',
 ]
 networks = {
     role: dict(

@@ -3,7 +3,7 @@
 _base_ = [
     '../datasets/imagenet.py',
     '../schedules/openmmlab_imagenet_mobile.py',
-    '../runtime.py',
+    '../default_runtime.py',
 ]
 networks = dict(
     teacher=dict(type='TorchvisionClassifier', name='resnet50', weights='IMAGENET1K_V1'),

@@ -3,7 +3,7 @@ _base_ = [
     '../models/resnet56_resnet20.py',
     '../datasets/cifar100.py',
     '../schedules/zoo_cifar.py',
-    '../runtime.py',
+    '../default_runtime.py',
 ]
 networks = dict(
     teacher=dict(backbone=dict(shortcut='B'), head=dict(num_classes=100)),

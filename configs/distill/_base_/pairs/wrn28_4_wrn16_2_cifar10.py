@@ -3,7 +3,7 @@ _base_ = [
     '../models/wrn40_2_wrn16_2.py',
     '../datasets/cifar10.py',
     '../schedules/openmmlab_cifar.py',
-    '../runtime.py',
+    '../default_runtime.py',
 ]
 networks = dict(
     teacher=dict(backbone=dict(depth=28, widen_factor=4), head=dict(in_channels=256)),

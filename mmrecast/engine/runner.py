@@ -77,7 +77,7 @@ class StagedRunner(Runner):
         super().setup_env(env_cfg)
 
     def register_hooks(self, default_hooks: dict | None = None, custom_hooks: list | None = None) -> None:
-        """Do as mmengine, and see that a run leaves its result and its student, where the config names no hook for it."""
+        """Do as mmengine, and see that a run leaves its result and its student where the config names no hook."""
         super().register_hooks(default_hooks, custom_hooks)
         if not any(isinstance(hook, ResultHook) for hook in self.hooks):
             self.register_hook(ResultHook())

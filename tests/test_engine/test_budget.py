@@ -57,7 +57,7 @@ def test_what_is_no_budget(budget):
 
 def test_too_small():
     stages = [Stage('train', epochs=2), Stage('train', epochs=0), Stage('train', epochs=2)]
-    with pytest.raises(ValueError, match='a budget of 6 iterations is too small: the 3 stages need at least 7, 5 of them'):
+    with pytest.raises(ValueError, match='a budget of 6 iterations is too small: .* need at least 7, 5 of them'):
         within_budget(stages, 6, 10, [0, 5, 0])
 
 

@@ -17,7 +17,8 @@ FACTORS = [
 ]  # fmt: skip
 CONTRAST = dict(
     student=POOLED, teacher=POOLED, connector=dict(type='CRDConnector', dim_out=8),
-    teacher_connector=dict(type='CRDConnector', dim_out=8), loss=dict(type='CRDLoss', neg_num=16, dim_out=8, sample_n=96),
+    teacher_connector=dict(type='CRDConnector', dim_out=8),
+    loss=dict(type='CRDLoss', neg_num=16, dim_out=8, sample_n=96),
 )  # fmt: skip
 STAGES = [dict(kind='pretrain', iters=4, val=False), dict(kind='train', iters=7)]
 

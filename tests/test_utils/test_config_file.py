@@ -19,7 +19,11 @@ def test_options_change_the_config_and_may_name_what_the_runner_knows(tmp_path):
         ("model = dict(type='Recasting'\n", {}, "config.py cannot be read: '.' was never closed, line 1$"),
         ('model = dict(type=Recasting)\n', {}, "cannot be read: NameError: name 'Recasting' is not defined$"),
         ("_base_ = './nowhere.py'\n", {}, r"cannot be read: \[Errno 2\] No such file or directory: '.*nowhere.py'$"),
-        ("custom_imports = dict(imports=['my_blocs'])\n", {}, "cannot be read: .*No module named 'my_blocs'$"),
+        (
+            "custom_imports = dict(imports=['my_blocs'])\n",
+            {},
+            "cannot be read: .*No module named 'my_blocs'; a module of yours needs its folder on PYTHONPATH$",
+        ),
         (
             'model = dict()\n',
             {'modle.start': 1},

@@ -15,10 +15,13 @@ def get_module(network: nn.Module, path: str) -> nn.Module:
     Raises:
         KeyError: There is none; the message lists the nearest paths.
     """
-    modules = dict(network.named_modules())
-    if path not in modules or not path:
-        raise KeyError(f'{type(network).__name__} has no module {path!r}{nearest(path, filter(None, modules))}')
-    return modules[path]
+    try:
+        if path:
+            return network.get_submodule(path)  # links ask at every step: no listing of all modules
+    except AttributeError:
+        pass
+    known = filter(None, dict(network.named_modules()))
+    raise KeyError(f'{type(network).__name__} has no module {path!r}{nearest(path, known)}')
 
 
 def set_module(network: nn.Module, path: str, module: nn.Module) -> None:

@@ -1,0 +1,37 @@
+"""Every method of the zoo trains on some of CIFAR-10 (JPEG), from a good teacher: no NaN, its own term goes down."""
+
+import shutil
+import tarfile
+from pathlib import Path
+
+import pytest
+from zoo import check_own_terms, leaves, own_terms, run
+
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures('quick')]
+
+LEAVES = leaves('resnet56_resnet20_cifar10-short')
+ALONE = ('backprop', 'recasting')
+BUDGET = 60
+
+
+@pytest.fixture(scope='module')
+def data(shared_data, tmp_path_factory) -> Path:
+    """200 training and 40 test images of every class."""
+    folder = tmp_path_factory.mktemp('cifar10_jpeg')
+    with tarfile.open(shared_data / 'cifar10_jpeg.tar.xz') as archive:
+        most = dict(train=200, test=40)
+        kept = [m for m in archive if m.isfile() and int(Path(m.name).stem) <= most[Path(m.name).parts[-3]]]
+        archive.extractall(folder, kept, filter='data')
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize('method', LEAVES)
+def test_every_method_trains(method, tmp_path, data, shared_data):
+    changes = {'train_cfg.budget': BUDGET, 'train_dataloader.batch_size': 64, 'val_dataloader.dataset.num_samples': 100}
+    if method not in ('backprop', 'byot'):
+        changes['model.teacher_ckpt'] = str(shared_data / 'resnet56_cifar10_jpeg.pth')
+    result, losses = run(LEAVES[method], tmp_path, changes, data_root=str(data))
+    assert result['complete'] and result['images'] == BUDGET * 64
+    check_own_terms(losses)
+    assert own_terms(losses) or method in ALONE

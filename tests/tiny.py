@@ -145,7 +145,7 @@ def run(cfg: Config, work_dir: str | Path, crash: dict | None = None, **kwargs) 
     """Train in ``work_dir``, maybe with a :class:`Crash`, and return what ``result.json`` holds."""
     cfg = copy.deepcopy(cfg)
     if crash is not None:
-        cfg.custom_hooks = [*cfg.custom_hooks, dict(type='Crash', **crash)]
+        cfg.custom_hooks = [*cfg.get('custom_hooks', []), dict(type='Crash', **crash)]
     return train(cfg, work_dir=str(work_dir), **kwargs)
 
 
@@ -154,7 +154,7 @@ def write(cfg: Config, path: Path, crash: dict | None = None) -> Path:
     cfg = copy.deepcopy(cfg)
     cfg.custom_imports = dict(imports=['tiny'], allow_failed_imports=False)
     if crash is not None:
-        cfg.custom_hooks = [*cfg.custom_hooks, dict(type='Crash', kill=True, **crash)]
+        cfg.custom_hooks = [*cfg.get('custom_hooks', []), dict(type='Crash', kill=True, **crash)]
     cfg.dump(path)
     return path
 

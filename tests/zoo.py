@@ -38,7 +38,7 @@ def run(leaf: Path, work_dir: Path, changes: dict | None = None, **kwargs) -> tu
     cfg.merge_from_dict(changes or {})
     for link in cfg.model.get('links', []):
         link.pop('warmup', None)
-    cfg.custom_hooks = [*cfg.custom_hooks, dict(type='KeepLosses')]
+    cfg.custom_hooks = [*cfg.get('custom_hooks', []), dict(type='KeepLosses')]
     cfg.log_level = 'WARNING'
     KeepLosses.losses = defaultdict(list)
     result = train(cfg, work_dir=str(work_dir), **kwargs)

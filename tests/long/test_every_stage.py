@@ -17,7 +17,7 @@ def one_iteration_each(leaf: str) -> Config:
     """Return the narrowed config with stages of one iteration, every one of which is checked."""
     cfg = narrowed(leaf)
     cfg.train_cfg.stages = [{**stage, 'epochs': None, 'iters': 1} for stage in cfg.train_cfg.stages]
-    cfg.custom_hooks = [*cfg.custom_hooks, dict(type='CheckEveryStep')]
+    cfg.custom_hooks = [*cfg.get('custom_hooks', []), dict(type='CheckEveryStep')]
     return cfg
 
 

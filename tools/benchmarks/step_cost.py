@@ -121,7 +121,7 @@ def timed_config(method: str, pair: str, batch_size: int, iters: int) -> Config:
     cfg.model.teacher_ckpt = None
     data = dict(shape=cfg.data_preprocessor.input_shape, num_classes=cfg.model.student.head.num_classes)
     cfg.train_dataloader.batch_size = batch_size
-    cfg.train_dataloader.dataset = dict(type='RandomImages', num_images=batch_size * iters, **data)
+    cfg.train_dataloader.dataset = dict(type='ImagesToTime', num_images=batch_size * iters, **data)
     cfg.custom_hooks, cfg.log_level = [], 'WARNING'
     for name in ('val', 'test'):
         for key in (f'{name}_dataloader', f'{name}_cfg', f'{name}_evaluator'):

@@ -22,7 +22,7 @@ WEIGHT_TOLERANCE = 1e-2  # of their change since the start; rounding grows tenfo
 
 
 @DATASETS.register_module()
-class RandomImages(TensorDataset):
+class ImagesToTime(TensorDataset):
     """Random images and labels.
 
     Args:

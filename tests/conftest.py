@@ -1,10 +1,12 @@
 """What tests share: paths, a fixed number of threads, and everything registered once."""
 
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
+from mmengine.registry import DefaultScope
 
 from mmrecast.utils.setup_env import register_all_modules
 
@@ -21,6 +23,15 @@ def pytest_configure() -> None:
 def registered() -> None:
     """Register all modules once, with ``mmrecast`` as the default scope."""
     register_all_modules()
+
+
+@pytest.fixture(autouse=True)
+def own_scope(registered):
+    """Give the next test ``mmrecast`` as the default scope, whatever a test did with it."""
+    yield
+    current = DefaultScope.get_current_instance()
+    if current is None or current.scope_name != 'mmrecast':
+        DefaultScope.get_instance(f'tests_{time.time_ns()}', scope_name='mmrecast')
 
 
 @pytest.fixture(scope='session')

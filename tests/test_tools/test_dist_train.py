@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import SHAPE, config, differing, loader, recasting, run, weights, without_seconds, write
+from tiny import SHAPE, config, differing, loader, preprocessor, recasting, run, weights, without_seconds, write
+
+from mmrecast.utils.checkpoint import load_file
 
 pytestmark = pytest.mark.usefixtures('quick')
 
@@ -65,6 +67,34 @@ def test_as_one_process(two, tmp_path):
         for key in ('relative_error_start', 'relative_error'):
             assert one[key] == pytest.approx(other[key], rel=1e-4)
     assert (result['top1'], result['images']) == (alone['top1'], alone['images'])
+
+
+def linked_config(batch: int):
+    """Return Factor Transfer in its two phases, without anything in which the number of processes matters."""
+    links = [
+        dict(teacher='block3', teacher_connector='coder', loss=dict(type='L1Loss'), stage='pretrain'),
+        dict(student='block3', teacher='block3', connector=dict(type='Translator', use_bn=False),
+             teacher_connector='coder', loss=dict(type='FTLoss', loss_weight=10.0)),
+    ]  # fmt: skip
+    model = dict(
+        type='SingleTeacherDistill', teacher=dict(type='PlainNet', width=8), student=dict(type='PlainNet'), links=links,
+        connectors=dict(coder=dict(type='Paraphraser')), data_preprocessor=preprocessor(crop_padding=1),
+    )  # fmt: skip
+    stages = [dict(kind='pretrain', epochs=1), dict(kind='train', epochs=2)]
+    return config(model, stages, optim_wrapper=SGD, train_dataloader=loader('train', 96, batch))
+
+
+def test_two_phases_as_one_process(tmp_path):
+    path = write(linked_config(16), tmp_path / 'two.py')
+    done = two_processes(path, tmp_path / 'two')
+    assert done.returncode == 0, done.stderr[-3000:]
+    run(linked_config(32), tmp_path / 'one')
+    ours, theirs = weights(tmp_path / 'two'), weights(tmp_path / 'one')
+    coders = [load_file(tmp_path / name / 'coder.pth')['weights'] for name in ('two', 'one')]
+    for one, other in ((ours, theirs), coders):
+        assert one.keys() == other.keys() and one
+        for name in one:
+            assert (one[name] - other[name]).norm() < 1e-4 * other[name].norm(), name
 
 
 def test_killed_and_resumed(two, tmp_path):

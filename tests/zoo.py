@@ -21,7 +21,7 @@ def leaves(pair: str) -> dict[str, Path]:
 
 
 @HOOKS.register_module()
-class KeepLosses(Hook):
+class KeepEveryLoss(Hook):
     """Keep every loss of every step, by stage and name."""
 
     priority = 'LOWEST'
@@ -38,11 +38,11 @@ def run(leaf: Path, work_dir: Path, changes: dict | None = None, **kwargs) -> tu
     cfg.merge_from_dict(changes or {})
     for link in cfg.model.get('links', []):
         link.pop('warmup', None)
-    cfg.custom_hooks = [*cfg.get('custom_hooks', []), dict(type='KeepLosses')]
+    cfg.custom_hooks = [*cfg.get('custom_hooks', []), dict(type='KeepEveryLoss')]
     cfg.log_level = 'WARNING'
-    KeepLosses.losses = defaultdict(list)
+    KeepEveryLoss.losses = defaultdict(list)
     result = train(cfg, work_dir=str(work_dir), **kwargs)
-    return result, copy.deepcopy(KeepLosses.losses)
+    return result, copy.deepcopy(KeepEveryLoss.losses)
 
 
 def own_terms(losses: dict) -> dict[tuple, list[float]]:

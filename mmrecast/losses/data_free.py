@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from mmengine.dist import all_gather, get_dist_info
 from torch import Tensor, nn
 
+from mmrecast.losses.checks import check_same_shape
 from mmrecast.registry import MODELS
 
 __all__ = ['ActivationLoss', 'DiscrepancyLoss', 'InformationEntropyLoss', 'OnehotLikeLoss']
@@ -130,11 +131,7 @@ class DiscrepancyLoss(nn.Module):
         Raises:
             ValueError: The shapes differ: nothing is broadcast.
         """
-        if preds_S.shape != preds_T.shape:
-            raise ValueError(
-                f'DiscrepancyLoss: the student has {tuple(preds_S.shape)}, the teacher {tuple(preds_T.shape)}; '
-                'the shapes must agree'
-            )
+        check_same_shape(self, preds_S, preds_T)
         return self.loss_weight * F.l1_loss(preds_S, preds_T)
 
 

@@ -3,6 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmrecast.losses.checks import check_same_shape
 from mmrecast.registry import MODELS
 
 __all__ = ['MSELoss']
@@ -30,9 +31,5 @@ class MSELoss(nn.Module):
         Raises:
             ValueError: The shapes differ: nothing is broadcast.
         """
-        if s_feature.shape != t_feature.shape:
-            raise ValueError(
-                f'MSELoss: the student has {tuple(s_feature.shape)}, the teacher {tuple(t_feature.shape)}; '
-                'the shapes must agree'
-            )
+        check_same_shape(self, s_feature, t_feature)
         return self.loss_weight * F.mse_loss(s_feature, t_feature)

@@ -9,7 +9,7 @@ from zoo import check_own_terms, leaves, own_terms, run
 
 pytestmark = [pytest.mark.long, pytest.mark.usefixtures('quick')]
 
-LEAVES = leaves('resnet56_resnet20_cifar10-short')
+LEAVES = leaves('resnet56_resnet20_cifar10-short') | leaves('resnet56_resnet56_cifar10-short')
 ALONE = ('backprop', 'recasting')
 BUDGET = dict(crd=160)  # else 60
 FIRST = dict(crd=32)  # an epoch: CRD's term rises while its memory, random at first, is being filled

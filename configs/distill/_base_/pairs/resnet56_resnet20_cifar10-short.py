@@ -8,4 +8,4 @@ _base_ = [
 networks = dict(teacher_ckpt='work_dirs/backprop_resnet56_cifar10/student.pth')
 train_dataloader = dict(drop_last=True)
 val_dataloader = dict(dataset=dict(num_samples=1000))
-data_preprocessor = dict(channels_last=True)  # 1.3 times as fast on CPUs
+data_preprocessor = dict(channels_last=True)  # faster on CPUs

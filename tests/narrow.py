@@ -225,7 +225,7 @@ def take_step(runner: StagedRunner, index: int) -> None:
     """Bring a runner's algorithm to the beginning of stage ``index``, take one step and check it."""
     algorithm, stages = runner.bare_model, runner.train_loop.stages
     stage, batch = stages[index], next(iter(runner.train_loop.dataloader))
-    algorithm.restore_structure(stages, index, started=False)
+    algorithm.restore_structure(stages, index, started=False, structure={})
     algorithm.begin_stage(stage, [algorithm.data_preprocessor(batch)])
     runner.set_optimizer(copy.deepcopy(stage.optim_wrapper or runner.cfg.optim_wrapper), None)
     algorithm.train()

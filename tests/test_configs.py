@@ -214,7 +214,7 @@ def test_the_plan_replays_on_the_untrained_constructor(runner, tmp_path):
     loaded, image = load_student(tmp_path / 'student.pth'), torch.rand(2, *runner.bare_model.input_shape)
     assert torch.equal(loaded(image), student.eval()(image))
     last = len(runner.train_loop.stages) - 1
-    runner.bare_model.restore_structure(runner.train_loop.stages, last, started=True)
+    runner.bare_model.restore_structure(runner.train_loop.stages, last, started=True, structure={})
     trained = runner.bare_model.student.state_dict()
     assert {name: value.shape for name, value in trained.items()} == _shapes(student)
 

@@ -69,6 +69,7 @@ class Distiller(BaseModel):
         self.__dict__['teacher'] = network
         self.teacher_constructor = constructor
         self._judged = None
+        self.scheduled: dict[str, float] = {}  # what parameter schedulers may change beside the optimiser's, by name
         self.progress = 1.0  # share of the current stage that is done, set by the loop at every step
 
     @property
@@ -115,7 +116,7 @@ class Distiller(BaseModel):
         raise AssertionError(f'{type(self).__name__} must define loss')
 
     def predict(self, inputs: Tensor, data_samples: dict | None) -> list:
-        """Return mmpretrain data samples with the scores of the student (or of the teacher, see `judging_teacher`)."""
+        """Return mmpretrain data samples with the scores of the student (or of another network, see `judging`)."""
         from mmpretrain.structures import DataSample
 
         scores = (self._judged or self.student)(inputs).softmax(1)
@@ -127,9 +128,9 @@ class Distiller(BaseModel):
         return samples
 
     @contextmanager
-    def judging_teacher(self) -> Iterator[None]:
-        """Let ``predict`` use the teacher meanwhile."""
-        self._judged = self.teacher
+    def judging(self, network: nn.Module) -> Iterator[None]:
+        """Let ``predict`` use ``network`` meanwhile."""
+        self._judged = network
         try:
             yield
         finally:
@@ -216,14 +217,34 @@ class Distiller(BaseModel):
         """
         self._set_trainable({name for name, _ in self.student.named_parameters()}, set(self.student.modules()))
 
-    def restore_structure(self, stages: Sequence[Stage], index: int, started: bool) -> None:
-        """Bring the student into the form it has in stage ``index`` (before its beginning unless ``started``)."""
+    def structure(self) -> dict:
+        """Return, as plain data, what a checkpoint must say of the student's form beside its schedule; {} in general."""
+        return {}
+
+    def restore_structure(self, stages: Sequence[Stage], index: int, started: bool, structure: dict) -> None:
+        """Bring the student into the form it has in stage ``index`` (before its beginning unless ``started``).
+
+        Args:
+            stages (list[Stage]): The schedule.
+            index (int): Which of them.
+            started (bool): Whether that stage has begun.
+            structure (dict): What `structure` gave when the checkpoint was written.
+        """
         if started:
             self.begin_stage(stages[index], initialise=False)
 
     def origin_so_far(self) -> Origin:
         """Return the origin of the student as it is now."""
         return self.origin
+
+    @property
+    def kept_networks(self) -> dict[str, tuple[nn.Module, Origin]]:
+        """dict[str, tuple]: Plain networks that a run leaves, with their origins: '' is the student, others by name.
+
+        Raises:
+            ValueError: The student has no form yet that could be kept.
+        """
+        return {'': (self.student, self.origin_so_far())}
 
     def fingerprint(self) -> dict:
         """Return what a checkpoint must agree on for a run to go on from it."""

@@ -169,14 +169,14 @@ class Recasting(Distiller):
         )
         self._set_trainable(parameters, live)
 
-    def restore_structure(self, stages: Sequence[Stage], index: int, started: bool) -> None:
+    def restore_structure(self, stages: Sequence[Stage], index: int, started: bool, structure: dict) -> None:
         """See the base class."""
         self.student, self.connector, self._steps_done = self._copy_of_teacher(), None, 0
         for stage in stages[:index]:
             if stage.kind == 'recast':
                 apply_step(self.student, self.plan, self._step(stage))
                 self._steps_done += 1
-        super().restore_structure(stages, index, started)
+        super().restore_structure(stages, index, started, structure)
 
     def origin_so_far(self) -> Origin:
         """See the base class; blocks whose stage has not begun are the teacher's."""

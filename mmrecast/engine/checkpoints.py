@@ -38,7 +38,8 @@ def load_student_state(model: nn.Module, content: dict, filename: str) -> None:
     different = sorted(key for key, value in ours.items() if theirs.get(key) != value)
     if different:
         raise ValueError(f'{filename} was written with another {", ".join(different)} than the config has')
-    model.restore_structure(staged_stages(staged), staged['stage'], staged['started'])
+    structure = content.get('structure') or {}
+    model.restore_structure(staged_stages(staged), staged['stage'], staged['started'], structure)
     load_strictly(model, content['state_dict'], filename)
 
 

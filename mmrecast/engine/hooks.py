@@ -95,7 +95,7 @@ class ResultHook(Hook):
         if runner.test_loop is not None:
             tail |= accuracies(runner.test_loop.run()) | dict(val_images=len(runner.test_dataloader.dataset))
             if self.judge_teacher and loop.model.teacher is not None:
-                with loop.model.judging_teacher():
+                with loop.model.judging(loop.model.teacher):
                     judged = accuracies(runner.test_loop.run())
                 tail['teacher'] = judged | dict(constructor=loop.model.teacher_constructor)
         self._write(runner, tail)

@@ -186,6 +186,7 @@ class StagedRunner(Runner):
                 ),
                 state_dict={k: v.detach().cpu() for k, v in self.bare_model.state_dict().items()},
                 staged=self.train_loop.state(),
+                structure=self.bare_model.structure(),
                 fingerprint=self.train_loop.fingerprint(),
                 random=states,
                 message_hub=self.message_hub.state_dict(),

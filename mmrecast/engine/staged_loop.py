@@ -371,7 +371,8 @@ class StagedLoop(BaseLoop):
 
     def _restore(self, content: dict) -> None:
         staged = content['staged']
-        self.model.restore_structure(self.stages, self.stage_index, self.started)
+        structure = content.get('structure') or {}
+        self.model.restore_structure(self.stages, self.stage_index, self.started, structure)
         load_strictly(self.model, content['state_dict'], 'the checkpoint')
         self.history, self.images, self.seconds = staged['history'], staged['images'], staged['seconds']
         self._running = dict(staged['running'])

@@ -52,7 +52,7 @@ def test_modes(algorithm_at, images):
     assert torch.equal(torch.stack([sample.pred_score for sample in samples]), logits.softmax(1))
     assert [sample.gt_label.item() for sample in samples] == [i % 10 for i in range(12)]
     assert [sample.pred_label.item() for sample in samples] == logits.argmax(1).tolist()
-    with algorithm.judging_teacher():
+    with algorithm.judging(algorithm.teacher):
         judged = algorithm(images, None, mode='predict')
     assert torch.equal(torch.stack([sample.pred_score for sample in judged]), algorithm.teacher(images).softmax(1))
     with pytest.raises(ValueError, match="mode must be 'tensor', 'loss' or 'predict', got 'train'"):

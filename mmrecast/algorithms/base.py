@@ -218,7 +218,7 @@ class Distiller(BaseModel):
         self._set_trainable({name for name, _ in self.student.named_parameters()}, set(self.student.modules()))
 
     def structure(self) -> dict:
-        """Return, as plain data, what a checkpoint must say of the student's form beside its schedule; {} in general."""
+        """Return, as plain data, what a checkpoint must say of the student's form beside its schedule; often {}."""
         return {}
 
     def restore_structure(self, stages: Sequence[Stage], index: int, started: bool, structure: dict) -> None:

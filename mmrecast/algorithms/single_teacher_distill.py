@@ -3,18 +3,17 @@
 from collections.abc import Mapping, Sequence
 
 import torch
-from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmrecast.algorithms.base import Distiller, as_text
 from mmrecast.algorithms.reach import reached_through
+from mmrecast.algorithms.start import start_network
 from mmrecast.links import LOGITS, LinkSpec, Reader, Tap, build_link
 from mmrecast.links.connector_file import connector_content, load_connector
 from mmrecast.links.parts import build_loss
-from mmrecast.models import InputAdapter, build_network, network_config, untrained
+from mmrecast.models import InputAdapter
 from mmrecast.registry import MODELS
 from mmrecast.stages import Stage
-from mmrecast.surgery.student_file import Origin
 from mmrecast.utils.modules import device_of
 from mmrecast.utils.names import nearest
 
@@ -63,13 +62,7 @@ class SingleTeacherDistill(Distiller):
         data_preprocessor: dict | nn.Module | None = None,
     ) -> None:
         super().__init__(teacher, teacher_ckpt, data_preprocessor)
-        self.student = build_network(student)
-        given = isinstance(student, nn.Module)
-        begun = getattr(self.student, 'is_init', True) or hasattr(self.student, 'origin')
-        if isinstance(self.student, BaseModule) and not given and not begun:
-            self.student.init_weights()  # as its own library begins; a recipe's student has begun already
-        constructor = None if given else untrained(network_config(student))
-        self.origin = getattr(self.student, 'origin', None) or Origin(constructor)
+        self.student, self.origin = start_network(student)
         self.task_loss = None if task_loss is None else build_loss(task_loss, 'task_loss')
         taught = any(isinstance(link, Mapping) and link.get('teacher') is not None for link in links)
         if taught and self._source_of_targets() is None:
@@ -304,5 +297,5 @@ class SingleTeacherDistill(Distiller):
 
     def fingerprint(self) -> dict:
         """See the base class."""
-        plan = self.origin.plan
-        return super().fingerprint() | dict(recipe=plan and plan.to_dict(), losses=self._loss_cfgs)
+        changes = self.origin.changes()
+        return super().fingerprint() | dict(recipe=changes['plan'], widths=changes['widths'], losses=self._loss_cfgs)

@@ -5,8 +5,9 @@ from mmrecast.engine.hooks import ResultHook, StagedCheckpointHook, StagedLogPro
 from mmrecast.engine.optimizers import check_optimizer
 from mmrecast.engine.runner import StagedRunner
 from mmrecast.engine.staged_loop import StagedLoop
+from mmrecast.engine.width_hook import WidthHook
 
 __all__ = [
-    'ResultHook', 'StagedCheckpointHook', 'StagedLogProcessor', 'StagedLoop', 'StagedRunner', 'check_optimizer',
-    'latest_checkpoint', 'read_checkpoint',
+    'ResultHook', 'StagedCheckpointHook', 'StagedLogProcessor', 'StagedLoop', 'StagedRunner', 'WidthHook',
+    'check_optimizer', 'latest_checkpoint', 'read_checkpoint',
 ]  # fmt: skip

@@ -3,9 +3,11 @@
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from numbers import Real
 
 from mmrecast.stages import Stage, by_optimizer
 
+DECAYS = 'Exponential'  # a scheduler without a length, whose gamma is that of one step
 LENGTHS = ('milestones', 'step_size', 'T_max', 'T_0', 'total_iters', 'total_steps', 'begin', 'end')
 
 
@@ -70,10 +72,14 @@ def _scaled(
 
 def _scaled_one(stage: Stage, scheduler: Mapping, factor: float, batches: int) -> dict:
     scheduler = copy.deepcopy(dict(scheduler))
-    if not set(LENGTHS) & set(scheduler):
+    gamma = scheduler.get('gamma') if str(scheduler.get('type')).split('.')[-1].startswith(DECAYS) else None
+    decays = isinstance(gamma, Real) and gamma > 0
+    if not decays and not set(LENGTHS) & set(scheduler):
         return scheduler
     in_epochs = scheduler.get('by_epoch', stage.epochs is not None) or 'convert_to_iter_based' in scheduler
     unit = factor * (batches if in_epochs else 1)
+    if decays:
+        scheduler['gamma'] = gamma ** (1 / unit)
     for key in set(LENGTHS) & set(scheduler):
         value = scheduler[key]
         lengths = [max(round(n * unit), int(n > 0)) for n in (value if isinstance(value, list | tuple) else [value])]

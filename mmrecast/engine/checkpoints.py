@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from mmrecast.engine.scheduled import restore_scheduled
 from mmrecast.stages import Stage
 from mmrecast.surgery.student_file import is_student
 from mmrecast.utils.checkpoint import load_file
@@ -41,6 +42,7 @@ def load_student_state(model: nn.Module, content: dict, filename: str) -> None:
     structure = content.get('structure') or {}
     model.restore_structure(staged_stages(staged), staged['stage'], staged['started'], structure)
     load_strictly(model, content['state_dict'], filename)
+    restore_scheduled(model, content)
 
 
 def staged_stages(staged: dict) -> list:

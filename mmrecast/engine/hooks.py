@@ -4,17 +4,21 @@ import datetime
 import json
 import os
 import platform
+import re
 from pathlib import Path
 
 import torch
 from mmengine.dist import get_world_size, is_main_process
 from mmengine.hooks import CheckpointHook, EMAHook, Hook
 from mmengine.runner import LogProcessor
+from torch import nn
 
 from mmrecast.engine.records import accuracies
+from mmrecast.engine.width_hook import WidthHook
 from mmrecast.registry import HOOKS, LOG_PROCESSORS
-from mmrecast.surgery.student_file import save_student
+from mmrecast.surgery.student_file import Origin, save_student
 from mmrecast.utils.checkpoint import save_file, write_json
+from mmrecast.utils.modules import untouched
 from mmrecast.version import __version__
 
 CHECKPOINT = 'stage{stage:03d}_iter{iter:08d}.pth'
@@ -69,6 +73,10 @@ class StagedCheckpointHook(Hook):
 class ResultHook(Hook):
     """Keep ``result.json`` (after every stage) and write ``student.pth`` (at the end) in the work dir.
 
+    Of an algorithm that leaves further networks (``kept_networks``: the full network of an adjoined pair), each has
+    a ``result.json`` and a ``student.pth`` of its own in a folder of its name, and is named under ``also`` in the
+    student's result.
+
     Args:
         method (str): Name of the method in tables. Defaults to '': the algorithm's class.
         judge_teacher (bool): Whether to measure the teacher, too, at the end. Defaults to True.
@@ -81,36 +89,56 @@ class ResultHook(Hook):
 
     def after_stage(self, runner, record: dict) -> None:
         """Write what is known so far, and what the stage leaves for other runs."""
-        self._write(runner, dict(complete=False))
         loop = runner.train_loop
+        if is_main_process():
+            write_json(self._result(runner, loop.model.origin), os.path.join(runner.work_dir, 'result.json'))
         products = loop.model.stage_products(loop.stages[record['index']])
         for name, content in products.items() if is_main_process() else ():
             save_file(content, os.path.join(runner.work_dir, name))
             runner.logger.info(f'{runner.work_dir}/{name} written')
 
     def after_train(self, runner) -> None:
-        """Judge the student (and its teacher) on the whole test data and write student and result."""
-        loop = runner.train_loop
+        """Judge the networks (and the teacher) on the whole test data; write students and results."""
+        model = runner.train_loop.model
+        kept = model.kept_networks
+        names = [*filter(None, kept), '']  # the student's result, which says that the run is complete, comes last
+        judged: dict[str, dict] = {name: {} for name in names}
         tail: dict = dict(complete=True)
         if runner.test_loop is not None:
-            tail |= accuracies(runner.test_loop.run()) | dict(val_images=len(runner.test_dataloader.dataset))
-            if self.judge_teacher and loop.model.teacher is not None:
-                with loop.model.judging(loop.model.teacher):
-                    judged = accuracies(runner.test_loop.run())
-                tail['teacher'] = judged | dict(constructor=loop.model.teacher_constructor)
-        self._write(runner, tail)
-        if is_main_process():
-            meta = dict(top1=tail.get('top1'), seed=runner.seed, images=loop.images, config=runner.cfg.filename)
-            path = os.path.join(runner.work_dir, 'student.pth')
-            save_student(path, loop.model.student, loop.model.origin, meta)
-            runner.logger.info(summary(runner.work_dir))
-
-    def _write(self, runner, tail: dict) -> None:
+            tail['val_images'] = len(runner.test_dataloader.dataset)
+            for name in names:
+                judged[name] = self._judged(runner, kept[name][0] if name else None)
+            if self.judge_teacher and model.teacher is not None:
+                teacher = self._judged(runner, model.teacher)
+                tail['teacher'] = teacher | dict(constructor=model.teacher_constructor)
         if not is_main_process():
             return
+        for name in names:
+            network, origin = kept[name]
+            result = self._result(runner, origin) | tail | judged[name]
+            if name:
+                result |= dict(method=f'{result["method"]} ({name})', network=name)
+                result |= {} if judged[name] else dict(top1=None, val_images=None)  # the stages measured the student
+            elif len(names) > 1:
+                result['also'] = {other: judged[other].get('top1') for other in names if other}
+            meta = dict(top1=result['top1'], seed=runner.seed, images=result['images'], config=runner.cfg.filename)
+            folder = os.path.join(runner.work_dir, name)
+            save_student(os.path.join(folder, 'student.pth'), network, origin, meta)
+            write_json(result, os.path.join(folder, 'result.json'))
+        runner.logger.info(summary(runner.work_dir))
+
+    @staticmethod
+    def _judged(runner, network: nn.Module | None) -> dict[str, float | None]:
+        """Return the accuracies of a network, of the student as it trained for None."""
+        if network is None:
+            return accuracies(runner.test_loop.run())
+        with runner.train_loop.model.judging(network), untouched(network):
+            return accuracies(runner.test_loop.run())
+
+    def _result(self, runner, origin: Origin) -> dict:
         loop, dataset = runner.train_loop, runner.train_dataloader.dataset
-        plan, last = loop.model.origin.plan, loop.history[-1] if loop.history else {}
-        result = dict(
+        last = loop.history[-1] if loop.history else {}
+        return dict(
             method=self.method or type(loop.model).__name__, name=runner.experiment_name, config=runner.cfg.filename,
             seed=runner.seed, dataset=type(dataset).__name__, data_root=str(getattr(dataset, 'data_root', '')),
             classes=len((getattr(dataset, 'metainfo', None) or {}).get('classes', ())) or None,
@@ -118,14 +146,13 @@ class ResultHook(Hook):
             images=loop.images, seconds=round(loop.seconds, 3), top1=last.get('top1'),
             val_images=last.get('val_images'),
             machine=machine(), versions=dict(torch=torch.__version__, mmrecast=__version__),
-            plan=None if plan is None else plan.to_dict(),
+            **origin.changes(), complete=False,
         )  # fmt: skip
-        write_json(result | tail, os.path.join(runner.work_dir, 'result.json'))
 
 
 @LOG_PROCESSORS.register_module()
 class StagedLogProcessor(LogProcessor):
-    """Say in every training line which stage it is and how long that stage still takes."""
+    """Say in every training line which stage it is and how long that stage still takes; show small values in full."""
 
     def get_log_after_iter(self, runner, batch_idx: int, mode: str) -> tuple[dict, str]:
         """Put the stage before mmengine's line."""
@@ -133,6 +160,8 @@ class StagedLogProcessor(LogProcessor):
         if mode != 'train':
             return tag, line
         loop = runner.train_loop
+        for name, value in loop.model.scheduled.items():  # 1e-10 is not 0.0000
+            line = re.sub(rf'(?<!\w){re.escape(name)}: \S+', f'{name}: {value:.4g}', line)
         left = loop.seconds_left_in_stage()
         left = '' if left is None else f', {datetime.timedelta(seconds=int(left))} left'
         return tag, f'[{loop.stage_index + 1}/{len(loop.stages)} {loop.stage.name}{left}] {line}'
@@ -156,16 +185,22 @@ def summary(work_dir: str) -> str:
     """Return one line on a finished run."""
     result = json.loads(Path(work_dir, 'result.json').read_text())
     top1 = 'not measured' if result['top1'] is None else f'{result["top1"]:.2f} % on {result["val_images"]} images'
-    teacher = f' (teacher {result["teacher"]["top1"]:.2f} %)' if result['teacher'] else ''
+    others = dict(teacher=result['teacher']['top1']) if result['teacher'] else {}
+    others |= result.get('also', {})
+    beside = ', '.join(f'{name} {value:.2f} %' for name, value in others.items() if value is not None)
+    files = ', '.join(f'{Path(work_dir, name, "student.pth")}' for name in ('', *result.get('also', ())))
     return (
-        f'top-1 {top1}{teacher} after {result["images"]} images and {result["seconds"]:.0f} s; {work_dir}/student.pth'
+        f'top-1 {top1}{f" ({beside})" if beside else ""} after {result["images"]} images and '
+        f'{result["seconds"]:.0f} s; {files}'
     )
 
 
 def check_hooks(runner) -> None:
-    """Refuse hooks that cannot serve a student whose form changes between stages."""
+    """Refuse hooks that cannot serve a student whose form changes between stages, or not this algorithm."""
     for hook in runner.hooks:
         if isinstance(hook, EMAHook):
             raise ValueError('EMAHook copies the student before its blocks are replaced: leave it out of a staged run')
         if isinstance(hook, CheckpointHook):
             raise ValueError("a staged run cannot go on from CheckpointHook's files: use StagedCheckpointHook")
+        if isinstance(hook, WidthHook):
+            hook.check(runner.bare_model)

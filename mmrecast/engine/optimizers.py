@@ -37,6 +37,7 @@ def check_optimizer(
     schedulers: Sequence[dict] = (),
     epoch_length: int | None = None,
     device: torch.device | str | None = None,
+    others: Sequence[str] = (),
 ) -> None:
     """Build an optimiser and its schedulers and take one step with them.
 
@@ -46,6 +47,7 @@ def check_optimizer(
         schedulers (Sequence[dict]): Configs of the schedulers, complete; one dict of them by name. Defaults to none.
         epoch_length (int, optional): Iterations of an epoch, for schedulers that count epochs.
         device (torch.device | str, optional): Where training will be. Defaults to None: no step is taken.
+        others (Sequence[str]): What schedulers may name beside the optimiser's own. Defaults to nothing.
 
     Raises:
         ValueError: A value is out of range, not a number, or an argument is unknown.
@@ -57,7 +59,7 @@ def check_optimizer(
     except ValueError as error:
         raise ValueError(f'{what}: {error}') from error
     for name, one in named.items():
-        check_optimizer(f'{what}: {name}', one, own[name], epoch_length, device)
+        check_optimizer(f'{what}: {name}', one, own[name], epoch_length, device, others)
     if named:
         return
     try:
@@ -75,6 +77,7 @@ def check_optimizer(
             for group in wrapper.optimizer.param_groups:
                 if not 0 <= group.get('momentum', 0) < 1:
                     raise ValueError(f'momentum must be at least 0 and smaller than 1, got {group["momentum"]}')
+            _check_names(schedulers, wrapper.optimizer, others)
             extra = dict(optimizer=wrapper.optimizer, epoch_length=epoch_length)
             built = [PARAM_SCHEDULERS.build(copy.deepcopy(dict(s)), default_args=extra) for s in schedulers]
             if device is None:
@@ -89,6 +92,15 @@ def check_optimizer(
         raise
     except Exception as error:  # what a library makes of a wrong value may be anything
         raise ValueError(f'{what}: {explain(error)}') from error
+
+
+def _check_names(schedulers: Sequence[dict], optimizer: torch.optim.Optimizer, others: Sequence[str]) -> None:
+    """Refuse a ``param_name`` that neither the optimiser has nor ``others``."""
+    own = optimizer.param_groups[0]
+    known = [name for name, value in own.items() if isinstance(value, Real) and not isinstance(value, bool)]
+    for name in (one['param_name'] for one in schedulers if 'param_name' in one):
+        if name not in own:
+            raise ValueError(f'no value to be scheduled is called {name!r}{nearest(str(name), [*others, *known])}')
 
 
 def _checked(optim_wrapper: dict) -> dict:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from mmrecast.engine.checkpoints import LAST, latest_checkpoint, load_student_state, random_state, read_checkpoint
 from mmrecast.engine.hooks import ResultHook
 from mmrecast.engine.optimizers import SEPARATE, check_parts, named_optimizers, schedulers_by_name
+from mmrecast.engine.scheduled import restore_scheduled, split_schedulers, value_schedulers
 from mmrecast.registry import MODEL_WRAPPERS, RUNNERS
 from mmrecast.utils.checkpoint import save_file, write_text
 from mmrecast.utils.mistakes import explained
@@ -131,13 +132,16 @@ class StagedRunner(Runner):
 
         Args:
             optim_wrapper (dict): Config, or configs by the name of the part of the algorithm.
-            param_scheduler (list[dict], optional): Configs, or a single dict of them by name.
+            param_scheduler (list[dict], optional): Configs, or a single dict of them by name; those that name one of
+                the algorithm's ``scheduled`` values change it.
 
         Raises:
             ValueError: The names are not those of the algorithm's parts.
         """
         check_parts('the optimiser', optim_wrapper, self._parts)
-        schedulers = schedulers_by_name(param_scheduler or [], self._parts)
+        scheduled = self.bare_model.scheduled
+        for_values, others = split_schedulers(param_scheduler or [], scheduled)
+        schedulers = schedulers_by_name(others, self._parts)
         self.optim_wrapper: OptimWrapper = self.build_optim_wrapper(optim_wrapper)
         wrappers = dict(self.optim_wrapper.items()) if self._parts else {'': self.optim_wrapper}
         for optimizer in (wrapper.optimizer for wrapper in wrappers.values()):
@@ -147,6 +151,7 @@ class StagedRunner(Runner):
         self.param_schedulers = None  # those of the stage before: with built ones, no rate is scaled
         self.scale_lr(self.optim_wrapper, self.auto_scale_lr)
         built = [self._build_param_scheduler(schedulers[name], wrapper) for name, wrapper in wrappers.items()]
+        built.append(value_schedulers(for_values, scheduled, len(self.train_dataloader)))
         self.param_schedulers = [scheduler for own in built for scheduler in own]
 
     def check(self) -> None:
@@ -187,6 +192,7 @@ class StagedRunner(Runner):
                 state_dict={k: v.detach().cpu() for k, v in self.bare_model.state_dict().items()},
                 staged=self.train_loop.state(),
                 structure=self.bare_model.structure(),
+                scheduled=dict(self.bare_model.scheduled),
                 fingerprint=self.train_loop.fingerprint(),
                 random=states,
                 message_hub=self.message_hub.state_dict(),
@@ -208,9 +214,13 @@ class StagedRunner(Runner):
         named = self.bare_model.named_parameters()
         return {name: parameter.grad.cpu() for name, parameter in named if parameter.grad is not None}
 
-    def set_gradients(self, gradients: list[dict] | None) -> None:
-        """Give the parameters the gradients of a checkpoint that was written while they accumulated."""
-        parameters = dict(self.bare_model.named_parameters())
+    def restore_training(self, content: dict) -> None:
+        """Bring the stage's optimiser(s) and schedulers, what they change and gradients that wait to a checkpoint's."""
+        self.optim_wrapper.load_state_dict(content['optimizer'])
+        for scheduler, state in zip(self.param_schedulers, content['param_schedulers'], strict=True):
+            scheduler.load_state_dict(state)
+        restore_scheduled(self.bare_model, content)
+        gradients, parameters = content.get('gradients'), dict(self.bare_model.named_parameters())
         for name, gradient in (gradients[self.rank] if gradients else {}).items():
             parameters[name].grad = gradient.to(parameters[name].device)
 

@@ -24,8 +24,9 @@ from mmrecast.engine.batches import batch_size, check_loader, counted, evenly_sp
 from mmrecast.engine.budget import within_budget
 from mmrecast.engine.checkpoints import load_strictly, set_random_state
 from mmrecast.engine.hooks import check_hooks
-from mmrecast.engine.optimizers import check_optimizer, fit_scheduler
+from mmrecast.engine.optimizers import fit_scheduler
 from mmrecast.engine.records import describe_stage, top_of
+from mmrecast.engine.scheduled import check_stage, restore_scheduled
 from mmrecast.registry import LOOPS
 from mmrecast.stages import Stage
 from mmrecast.utils.digests import digest, digest_tensors
@@ -74,13 +75,13 @@ class StagedLoop(BaseLoop):
         self._default_optim = copy.deepcopy(runner.optim_wrapper)
         self._default_scheduler = copy.deepcopy(runner.param_schedulers)
         runner.param_schedulers = None  # built per stage
+        self._scheduled = dict(self.model.scheduled)  # where every stage begins
         if budget is not None:
             size = self.dataloader.batch_size or 1
             starts = [-(-self.model.start_images_of(stage) // size) for stage in self.stages]
             self.stages = within_budget(self.stages, budget, len(self.dataloader), starts, self._default_scheduler)
         for stage in self.stages:
-            what = f'optimiser of stage {stage.name!r}'
-            check_optimizer(what, *self._optimizer_of(stage), len(self.dataloader), get_device())
+            check_stage(stage, *self._optimizer_of(stage), self.model.scheduled, len(self.dataloader), get_device())
         self._lengths = [stage.total_iters(len(self.dataloader)) for stage in self.stages]
         self.stage_index, self.started = 0, False
         self._epoch = self._iter = self._stage_epoch = self._stage_iter = self._batch = 0
@@ -229,6 +230,7 @@ class StagedLoop(BaseLoop):
         """Run one iteration."""
         self.runner.call_hook('before_train_iter', batch_idx=idx, data_batch=data_batch)
         self.model.progress = (self._stage_iter + 1) / self._lengths[self.stage_index]
+        self.runner.message_hub.update_scalars({f'train/{name}': v for name, v in self.model.scheduled.items()})
         outputs = self.runner.model.train_step(data_batch, optim_wrapper=self.runner.optim_wrapper)
         seen = batch_size(data_batch) * get_dist_info()[1]
         self._running['images'] += seen
@@ -265,6 +267,7 @@ class StagedLoop(BaseLoop):
             if self._pending_random is not None:
                 self._set_random()
             self._forget_losses()
+            self.model.scheduled.update(self._scheduled)
             self._set_epoch()
             read: list[int] = []
             batches = self.sample_batches(self.dataloader, self.model.start_images_of(stage), training=True)
@@ -276,10 +279,7 @@ class StagedLoop(BaseLoop):
         self.runner.set_optimizer(*self._optimizer_of(stage))
         self.started = True
         if again:
-            self.runner.optim_wrapper.load_state_dict(content['optimizer'])
-            for scheduler, state in zip(self.runner.param_schedulers, content['param_schedulers'], strict=True):
-                scheduler.load_state_dict(state)
-            self.runner.set_gradients(content.get('gradients'))
+            self.runner.restore_training(content)
             if not self._batch or self._stage_iter >= length:
                 self._set_random()
         self.runner.optim_wrapper.initialize_count_status(self.runner.model, self._stage_iter, length)
@@ -371,9 +371,9 @@ class StagedLoop(BaseLoop):
 
     def _restore(self, content: dict) -> None:
         staged = content['staged']
-        structure = content.get('structure') or {}
-        self.model.restore_structure(self.stages, self.stage_index, self.started, structure)
+        self.model.restore_structure(self.stages, self.stage_index, self.started, content.get('structure') or {})
         load_strictly(self.model, content['state_dict'], 'the checkpoint')
+        restore_scheduled(self.model, content)
         self.history, self.images, self.seconds = staged['history'], staged['images'], staged['seconds']
         self._running = dict(staged['running'])
         self.runner.message_hub.load_state_dict(content['message_hub'])

@@ -53,9 +53,10 @@ def load_weights(network: nn.Module, path: str | PathLike, prefix: str | None = 
 
 def _state_of(content: object, path: str | PathLike) -> dict[str, Tensor]:
     if isinstance(content, Mapping) and {'plan', 'weights'} <= content.keys():
-        if content['plan'] is None and content['weights']:  # trained as it was built
-            return dict(content['weights'])
-        raise ValueError(f'{path} is a recast student with its plan: read it with mmrecast.apis.load_student')
+        for key, kind in (('plan', 'recast'), ('widths', 'narrowed')):
+            if content.get(key) is not None:
+                raise ValueError(f'{path} is a {kind} student with its {key}: read it with mmrecast.apis.load_student')
+        content = content['weights']  # trained as it was built
     if isinstance(content, Mapping) and isinstance(content.get('state_dict'), Mapping):
         content = content['state_dict']
     if not isinstance(content, Mapping):

@@ -1,7 +1,7 @@
-"""``student.pth``: plan, constructor and weights; all that is needed to have the student back."""
+"""``student.pth``: constructor, plan, widths and weights; all that is needed to have the student back."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import nn
@@ -10,6 +10,7 @@ from mmrecast.models import build_network, check_constructor, network_config, un
 from mmrecast.registry import BLOCKS, MODELS
 from mmrecast.surgery.apply import replay
 from mmrecast.surgery.plan import Plan
+from mmrecast.surgery.widths import Widths, narrow
 from mmrecast.utils.checkpoint import load_file, save_file
 from mmrecast.version import __version__
 
@@ -23,11 +24,36 @@ class Origin:
     Args:
         constructor (dict, optional): Config of the untrained network the plan applies to; None where that network was
             given as an object.
-        plan (Plan, optional): What was done to it; None for a network as it was built.
+        plan (Plan, optional): How its blocks were recast; None where none was.
+        widths (Widths, optional): How its layers, or those of the plan's student, were narrowed; None where none was.
+            With neither plan nor widths it is a network as it was built.
     """
 
     constructor: dict | None = None
     plan: Plan | None = None
+    widths: Widths | None = None
+
+    def changes(self) -> dict:
+        """Return plan and widths as plain data, None for what there is none of: what files keep."""
+        return dict(
+            plan=None if self.plan is None else self.plan.to_dict(),
+            widths=None if self.widths is None else self.widths.to_dict(),
+        )
+
+    def as_constructor(self) -> dict | None:
+        """Return the config of the untrained network with plan and widths; None where none is known."""
+        if self.constructor is None or (self.plan is None and self.widths is None):
+            return self.constructor
+        changes = self.changes()
+        if self.widths is None:
+            changes.pop('widths')  # equal to the constructors of before there were any
+        return dict(type='RecastNetwork', source=self.constructor, **changes)
+
+    def narrowed(self, widths: Widths) -> 'Origin':
+        """Return the origin of the network narrowed to ``widths`` (once more, if it was narrowed before)."""
+        if self.widths is None:
+            return replace(self, widths=widths)
+        return Origin(self.as_constructor(), None, widths)
 
 
 def save_student(path: str, student: nn.Module, origin: Origin, meta: dict | None = None) -> None:
@@ -43,7 +69,7 @@ def save_student(path: str, student: nn.Module, origin: Origin, meta: dict | Non
     save_file(
         dict(
             format=FORMAT,
-            plan=None if origin.plan is None else origin.plan.to_dict(),
+            **origin.changes(),
             constructor=None if origin.constructor is None else untrained(origin.constructor),
             weights=weights,
             meta=dict(meta or {}, mmrecast_version=__version__),
@@ -72,7 +98,7 @@ def build_source(source: Mapping | str | Path | nn.Module) -> tuple[nn.Module, d
 
     Args:
         source (Mapping | str | Path | nn.Module): As for ``models.build_network``, or the path of a student file
-            (``*.pth``), whose network comes with its weights: a student can be recast again.
+            (``*.pth``), whose network comes with its weights: a student can be recast or adjoined again.
 
     Raises:
         FileNotFoundError, ValueError, TypeError, KeyError: As ``build_network`` or `load_student`.
@@ -81,9 +107,7 @@ def build_source(source: Mapping | str | Path | nn.Module) -> tuple[nn.Module, d
         return source, None
     if is_weight_file(source):
         network, origin = read_student(str(source))
-        if origin.plan is None:
-            return network, origin.constructor
-        return network, dict(type='RecastNetwork', source=origin.constructor, plan=origin.plan.to_dict())
+        return network, origin.as_constructor()
     return build_network(source), untrained(network_config(source))
 
 
@@ -93,18 +117,23 @@ def is_weight_file(source: object) -> bool:
 
 
 @MODELS.register_module(name='RecastNetwork')
-def recast_network(source: dict, plan: dict) -> nn.Module:
-    """Build the untrained student of a plan: the constructor of a student that is recast again.
+def recast_network(source: dict, plan: dict | None = None, widths: dict | None = None) -> nn.Module:
+    """Build the untrained student of a plan, of widths or of both: the constructor of a student that is recast again.
 
     Args:
         source (dict): Constructor of the network the plan applies to.
-        plan (dict): What `Plan.to_dict` gives.
+        plan (dict, optional): What `Plan.to_dict` gives. Defaults to None: no block is recast.
+        widths (dict, optional): What `Widths.to_dict` gives. Defaults to None: no layer is narrowed.
 
     Raises:
-        ValueError: ``source`` is no constructor, or the plan does not fit it.
+        ValueError: ``source`` is no constructor, plan or widths do not fit it, or there is neither.
     """
     check_constructor(source)  # a dict, never a file's name
-    return _replay(build_network(source), Plan.from_dict(plan))
+    if plan is None and widths is None:
+        raise ValueError('a RecastNetwork needs a plan, widths or both: without them it is its source')
+    network = build_network(source)
+    _change(network, plan, widths)
+    return network
 
 
 def read_student(path: str, model: nn.Module | None = None) -> tuple[nn.Module, Origin]:
@@ -120,23 +149,27 @@ def read_student(path: str, model: nn.Module | None = None) -> tuple[nn.Module, 
             raise ValueError(f'{path} holds no constructor (its teacher was an object): pass the untrained model=…')
         check_constructor(content['constructor'])
         model = build_network(untrained(content['constructor']))
-    plan = None if content['plan'] is None else Plan.from_dict(content['plan'])
-    if plan is not None:
-        _replay(model, plan)
+    plan, widths = _change(model, content['plan'], content.get('widths'))  # older files have no widths
     try:
         model.load_state_dict(content['weights'], strict=True)
     except (RuntimeError, TypeError, AttributeError) as error:
         reason = ' '.join(str(error).split())
         raise ValueError(f'the weights of {path} do not fit: {reason[:300]}') from error
-    return model.requires_grad_(True).eval(), Origin(content['constructor'], plan)
+    return model.requires_grad_(True).eval(), Origin(content['constructor'], plan, widths)
 
 
-def _replay(network: nn.Module, plan: Plan) -> nn.Module:
-    """Replay a plan that comes from a file."""
-    for entry in plan.entries:
-        if entry.target is not None:
-            check_target(entry.target)
-    return replay(network, plan)
+def _change(network: nn.Module, plan: dict | None, widths: dict | None) -> tuple[Plan | None, Widths | None]:
+    """Replay a plan that comes from a file on ``network``, narrow it to widths from there, and return both."""
+    done = None if plan is None else Plan.from_dict(plan)
+    kept = None if widths is None else Widths.from_dict(widths)
+    if done is not None:
+        for entry in done.entries:
+            if entry.target is not None:
+                check_target(entry.target)
+        replay(network, done)
+    if kept is not None:
+        narrow(network, kept)
+    return done, kept
 
 
 def is_student(content: object) -> bool:

@@ -1,0 +1,108 @@
+"""Two networks with one set of weights: the full one, and a narrow one that uses the first filters of each layer."""
+
+import copy
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.modules.batchnorm import _NormBase
+
+from mmrecast.surgery.widths import LayerWidths, Widths, kept_part, narrow
+from mmrecast.utils.modules import get_module
+
+
+class AdjoinedPair(nn.Module):
+    """A full network and a truly narrow one that shares its weights; every normalisation layer exists twice.
+
+    The small network is a network of its own right: its layers have fewer channels, and its weights are views of the
+    full ones (the first filters, on the channels that its inputs keep). Nothing is masked or computed and thrown away,
+    and `extract` gives the very network that `forward` runs.
+
+    Args:
+        full (nn.Module): Images (N, C, H, W) → logits.
+        widths (Widths): What is left of its layers in the small one.
+        kernel_mask (float): Share of the places of a kernel that is zero in the small network's narrowed convolutions,
+            one random choice for every layer (``masking_factor`` of the authors' code). Defaults to 0.
+    """
+
+    def __init__(self, full: nn.Module, widths: Widths, kernel_mask: float = 0.0) -> None:
+        super().__init__()
+        self.full = full
+        self.kernel_mask = kernel_mask
+        self.set_widths(widths)
+
+    def set_widths(self, widths: Widths) -> None:
+        """Give the small network other widths; its normalisation layers begin as the kept part of the full one's."""
+        small = narrow(copy.deepcopy(self.full), widths)
+        norms = {path: module for path, module in small.named_modules() if isinstance(module, _NormBase)}
+        self.widths = widths
+        self.norms = nn.ModuleDict({path.replace('.', '/'): module for path, module in norms.items()})
+        own = {f'{path}.{name}' for path, norm in norms.items() for name, _ in (*norm.named_parameters(),)}
+        own |= {f'{path}.{name}' for path, norm in norms.items() for name, _ in norm.named_buffers()}
+        self._shared = [name for name, _ in (*small.named_parameters(), *small.named_buffers()) if name not in own]
+        for name in self._shared:  # they are the full network's; in the small one only their names count
+            path, _, last = name.rpartition('.')
+            module = get_module(small, path)
+            holder = module._parameters if last in module._parameters else module._buffers
+            blank = torch.empty(holder[last].shape, device='meta')
+            holder[last] = nn.Parameter(blank, requires_grad=False) if holder is module._parameters else blank
+        self.__dict__['_small'] = small  # no submodule: its own parameters are in `norms`
+        self._draw_masks()
+
+    def _draw_masks(self) -> None:
+        for name in [name for name in self._buffers if name.startswith('mask_')]:
+            del self._buffers[name]
+        self._masks: dict[str, str] = {}
+        for path in self.widths.layers if self.kernel_mask else ():
+            layer = get_module(self.full, path)
+            kernel = getattr(layer, 'kernel_size', (1,))
+            zeros = int(self.kernel_mask * kernel[0] * kernel[-1])
+            if isinstance(layer, nn.Conv2d) and zeros:
+                mask = torch.ones(kernel[0] * kernel[-1])
+                mask[torch.randperm(len(mask))[:zeros]] = 0
+                self._masks[f'{path}.weight'] = f'mask_{len(self._masks)}'
+                self.register_buffer(self._masks[f'{path}.weight'], mask.view(kernel).to(layer.weight))
+
+    def forward(self, images: Tensor, input_masks: Mapping[str, Tensor] | None = None) -> Tensor:
+        """Return the small network's logits (N, classes).
+
+        Args:
+            images (Tensor): (N, C, H, W).
+            input_masks (dict[str, Tensor], optional): By path of a layer, factors for the channels it reads, of those
+                it keeps. Defaults to none.
+        """
+        small = self.__dict__['_small']
+        if small.training != self.training:
+            for module in small.modules():
+                if not isinstance(module, _NormBase):  # those follow as submodules
+                    module.training = self.training
+        weights = self.small_weights()
+        for path, mask in (input_masks or {}).items():
+            weight = weights[f'{path}.weight']
+            weights[f'{path}.weight'] = weight * mask.view(1, -1, *[1] * (weight.dim() - 2)).to(weight.dtype)
+        return functional_call(small, weights, (images,))
+
+    def small_weights(self) -> dict[str, Tensor]:
+        """Return what the small network has of the full one's parameters and buffers, as differentiable views."""
+        whole = dict(self.full.named_parameters()) | dict(self.full.named_buffers())
+        weights = {}
+        for name in self._shared:
+            path, _, last = name.rpartition('.')
+            kept: LayerWidths | None = self.widths.layers.get(path)
+            tensor = whole[name]
+            if kept is not None:
+                tensor = kept_part(get_module(self.full, path), last, tensor, kept)
+            if name in self._masks:
+                tensor = tensor * getattr(self, self._masks[name])
+            weights[name] = tensor
+        return weights
+
+    def extract(self) -> nn.Module:
+        """Return the small network as a plain module with weights of its own, in the mode of the full one."""
+        small = narrow(copy.deepcopy(self.full), self.widths)
+        state = {name: tensor.detach() for name, tensor in self.small_weights().items()}
+        for path, norm in self.norms.items():
+            state |= {f'{path.replace("/", ".")}.{name}': value for name, value in norm.state_dict().items()}
+        small.load_state_dict({name: state[name] for name in small.state_dict()}, strict=True)
+        return small

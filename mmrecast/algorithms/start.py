@@ -1,0 +1,26 @@
+"""A network as its training begins."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from mmengine.model import BaseModule
+from torch import nn
+
+from mmrecast.surgery.student_file import Origin, build_source, is_weight_file
+
+
+def start_network(source: Mapping | str | Path | nn.Module) -> tuple[nn.Module, Origin]:
+    """Return a network, initialised as its own library begins with it, and where it comes from.
+
+    Args:
+        source (Mapping | str | Path | nn.Module): As for ``surgery.student_file.build_source``. A module and a
+            ``student.pth`` keep their weights; a recipe's or a narrowed student has begun already.
+
+    Raises:
+        FileNotFoundError, ValueError, TypeError, KeyError: As ``build_source``.
+    """
+    network, constructor = build_source(source)
+    begun = isinstance(source, nn.Module) or is_weight_file(source) or hasattr(network, 'origin')
+    if isinstance(network, BaseModule) and not begun and not network.is_init:
+        network.init_weights()
+    return network, getattr(network, 'origin', None) or Origin(constructor)

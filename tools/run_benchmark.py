@@ -8,6 +8,12 @@ what is done:
     python tools/run_benchmark.py --pair vgg8_x0.4_cifar10-short densenet40_basic_cifar10-short --data-root DIR
     python tools/run_benchmark.py --pair resnet56_resnet20_cifar10-short --methods kd at recasting --seeds 0 1 \
         --budget 800 --data-root DIR
+
+Further configs stand in the table of each pair under their own names. A run that leaves several networks (an adjoined
+one leaves the full network, too) has a row for each:
+
+    python tools/run_benchmark.py --pair resnet20b_alpha4_cifar10-short --methods backprop adjoined \
+        --configs backprop_resnet20b_full_cifar10-short dan_resnet20b_cifar10-short --data-root DIR
 """
 
 import argparse
@@ -18,7 +24,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mmrecast.utils.checkpoint import write_json
@@ -54,6 +60,11 @@ class Run:
         file = self.work_dir / 'result.json'
         content = json.loads(file.read_text()) if file.is_file() else {}
         return content if content.get('complete') else None
+
+    def others(self) -> list['Run']:
+        """Return, of a finished run, the further networks that it left, each as a run that is finished."""
+        names = (self.result() or {}).get('also', {})
+        return [replace(self, label=f'{self.label} ({name})', work_dir=self.work_dir / name) for name in names]
 
     def command(self, data_root: str | None, work_dir: str | None = None) -> list[str]:
         """Return the arguments of the interpreter; ``work_dir`` stands for the run's own."""
@@ -103,6 +114,18 @@ def config_of(method: str, pair: str) -> Path:
     raise ValueError(f'there is no method {method!r}{nearest(method, methods)}')
 
 
+def config_named(name: str) -> Path:
+    """Return a method's config by its name.
+
+    Raises:
+        ValueError: There is none; the message lists the nearest.
+    """
+    leaves = {path.stem: path for path in CONFIGS.glob('[!_]*/*.py')}
+    if name not in leaves:
+        raise ValueError(f'there is no config {name!r}{nearest(name, leaves)}')
+    return leaves[name]
+
+
 def plan_runs(
     pairs: Sequence[str],
     methods: Sequence[str],
@@ -111,6 +134,7 @@ def plan_runs(
     given: Path | None,
     extra: Sequence[str],
     budget: Sequence[str] = (),
+    configs: Sequence[str] = (),
 ) -> tuple[list[Run], list[Run]]:
     """Return the teachers that must be trained and the runs of the methods.
 
@@ -120,6 +144,7 @@ def plan_runs(
         given (Path, optional): A checkpoint of the teacher to use.
         extra (Sequence[str]): Further ``key=value`` for every run.
         budget (Sequence[str]): Further ``key=value`` for the methods' runs, not for a teacher's. Defaults to none.
+        configs (Sequence[str]): Names of further configs, run beside every pair's methods. Defaults to none.
 
     Raises:
         ValueError: A config is missing, or the teacher is and none can be trained.
@@ -129,8 +154,9 @@ def plan_runs(
         raise FileNotFoundError(f'there is no teacher at {given}')
     teachers, runs = {}, []
     for pair in pairs:
-        for method in methods:
-            config = config_of(method, pair)
+        beside = [(method, config_of(method, pair)) for method in methods]
+        beside += [(name, config_named(name)) for name in configs]
+        for method, config in beside:
             named = (read_config(config).get('model') or {}).get('teacher_ckpt')
             for seed in seeds:
                 options = [f'randomness.seed={seed}', *extra, *budget]
@@ -166,16 +192,20 @@ def summary(pair: str, runs: Sequence[Run], teacher: Run | None, data_root: str 
     threads = f'OMP_NUM_THREADS={os.environ["OMP_NUM_THREADS"]} ' if 'OMP_NUM_THREADS' in os.environ else ''
     one_seed = len({str(run.work_dir).rsplit('_seed')[-1] for run in runs}) == 1
     kept = {}
-    for run in [*([teacher] if teacher else []), *runs]:
+    finished = [*([teacher] if teacher else []), *runs]
+    for run in [one for owner in finished for one in (owner, *owner.others())]:
         result = run.result()
         if result is None:
             continue
-        words = run.command('DIR' if data_root else None, work_dir=run.work_dir.name)
+        trained = next(owner for owner in finished if run.work_dir.is_relative_to(owner.work_dir))
+        words = trained.command('DIR' if data_root else None, work_dir=trained.work_dir.name)
         words = ['model.teacher_ckpt=TEACHER' if word.startswith('model.teacher_ckpt') else word for word in words]
         starts = sum(stage.get('start_images', 0) for stage in result['stages'])
         extra = dict(command=f'{threads}python {shlex.join(words)}', images_seen=result['images'] + starts)
-        label = run.label if one_seed or run.label == 'teacher' else run.work_dir.name
-        kept[label] = {k: v for k, v in result.items() if k not in ('data_root', 'plan', 'work_dir')} | extra
+        label = (
+            run.label if one_seed or run.label == 'teacher' else str(run.work_dir.relative_to(trained.work_dir.parent))
+        )
+        kept[label] = {k: v for k, v in result.items() if k not in ('data_root', 'plan', 'widths', 'work_dir')} | extra
     return dict(pair=pair, data=data or next(iter(kept.values()))['dataset'], runs=kept)
 
 
@@ -184,6 +214,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--pair', nargs='+', required=True, dest='pairs', metavar='PAIR')
     parser.add_argument('--methods', nargs='+', default=list(METHODS), help='(%(default)s)')
+    parser.add_argument('--configs', nargs='+', default=[], metavar='NAME', help='further configs, by name')
     parser.add_argument('--seeds', nargs='+', type=int, default=[0], help='(%(default)s)')
     parser.add_argument('--budget', type=int, metavar='ITERS', help='iterations of every run, in all its stages')
     parser.add_argument('--data-root', help='where the data lies')
@@ -201,7 +232,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         out, root = args.out.resolve(), args.data_root and str(Path(args.data_root).expanduser().resolve())
         budget = [] if args.budget is None else [f'train_cfg.budget={args.budget}']
         teachers, runs = plan_runs(
-            args.pairs, args.methods, args.seeds, out, args.teacher_ckpt, args.cfg_options, budget
+            args.pairs, args.methods, args.seeds, out, args.teacher_ckpt, args.cfg_options, budget, args.configs
         )
         with ThreadPoolExecutor(args.jobs) as pool:
             failed = [why for why in pool.map(lambda run: run.train(root), teachers) if why]
@@ -210,7 +241,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for pair in args.pairs:
             own = [run for run in runs if run.pair == pair]
             taught = [t for t in teachers if any(str(t.work_dir) in option for run in own for option in run.options)]
-            done = [str(run.work_dir) for run in own if run.result()]
+            done = [str(one.work_dir) for run in own if run.result() for one in (run, *run.others())]
             if not done:
                 continue
             write_json(

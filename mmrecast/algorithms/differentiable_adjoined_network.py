@@ -151,8 +151,8 @@ class DifferentiableAdjoinedNetwork(AdjoinedNetwork):
         """Return, during the search, what every group leans to.
 
         Returns:
-            dict[str, dict]: By group: ``widths`` (its channels under each divisor), ``probabilities`` (that the divisor
-            is drawn) and ``layers`` (paths); None once the widths are settled.
+            dict[str, dict]: By group: ``widths`` (its channels under each divisor), ``divisors``, ``probabilities``
+            (that the divisor is drawn) and ``layers`` (paths); None once the widths are settled.
         """
         if self.student.settled is not None:
             return None
@@ -161,8 +161,9 @@ class DifferentiableAdjoinedNetwork(AdjoinedNetwork):
         found = {}
         for name, row in zip(self.student.names, rows, strict=True):
             group = self.graph.groups[name]
-            widths = [max(group.widths) // divisor for divisor in self.student.divisors]
-            found[name] = dict(widths=widths, probabilities=row, layers=list(group.layers))
+            divisors = list(self.student.divisors)
+            widths = [max(group.widths) // divisor for divisor in divisors]
+            found[name] = dict(widths=widths, divisors=divisors, probabilities=row, layers=list(group.layers))
         return found
 
     @property

@@ -8,8 +8,9 @@ probabilities, whose terms are collected once::
 
     cost = Σ_t coefficient[t] · x[index[t, 0]] · x[index[t, 1]] …       x = [1, p(group 1), p(group 2), …]
 
-With a choice that is certain (one-hot) it equals ``analysis.complexity.count`` of the narrowed network. (The sum over a
-network in arXiv:2006.05624 is of E[c_in] · E[c_out] for all its layers, counted twice per block in the authors' code.)
+With a choice that is certain (one-hot) it equals ``analysis.complexity.count`` of the narrowed network. (The paper has
+E[c_in] · E[c_out] for every convolution; its authors' code counts the cost of each block twice.) Layers that
+``surgery.channels`` cannot follow never narrow and are not in the sum.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -77,11 +77,22 @@ def images_seen(result: dict) -> int:
 
 
 def student_key(result: dict) -> str:
-    """Return what tells one student from another: its plan, else the network it was built as, else nothing ('')."""
+    """Return what tells one student from another: its plan, else the network it was built as, and its widths.
+
+    Where nothing of it is known, that is ''.
+    """
+    made_of = result.get('constructor')
     if result.get('plan'):
         fields = ('path', 'action', 'target', 'in_channels', 'out_channels')
-        return json.dumps([[entry.get(field) for field in fields] for entry in result['plan']['entries']])
-    return json.dumps(result['constructor'], sort_keys=True) if result.get('constructor') else ''
+        made_of = [[entry.get(field) for field in fields] for entry in result['plan']['entries']]
+    if is_narrowed(result):
+        made_of = [made_of, result['widths']['layers']]
+    return json.dumps(made_of, sort_keys=not result.get('plan')) if made_of else ''
+
+
+def is_narrowed(result: dict) -> bool:
+    """Tell whether a student has fewer channels than the network it was made of."""
+    return bool((result.get('widths') or {}).get('layers'))
 
 
 def line_key(result: dict) -> tuple:
@@ -125,9 +136,11 @@ def _read(file: Path) -> dict:
     if missing:
         raise ValueError(f'{file} is not the result of a run: it lacks {", ".join(missing)}')
     teacher, plan = result.get('teacher') or {}, result.get('plan') or dict(entries=[])
+    widths = result.get('widths') or dict(layers={})
     for field, good in (
         ('teacher', isinstance(teacher, dict)),
         ('plan', isinstance(plan, dict) and _are_objects(plan.get('entries'))),
+        ('widths', isinstance(widths, dict) and isinstance(widths.get('layers'), dict)),
         ('stages', _are_objects(result['stages'])),
     ):
         if not good:

@@ -9,9 +9,10 @@ from pathlib import Path
 from torch import nn
 
 from mmrecast.analysis.activations import fill_statistics
-from mmrecast.analysis.results import ONE_TEACHER, student_key, teacher_top1
+from mmrecast.analysis.results import ONE_TEACHER, is_narrowed, student_key, teacher_top1
 from mmrecast.models import build_network, check_constructor, untrained
-from mmrecast.surgery.student_file import is_student, load_student
+from mmrecast.surgery.student_file import is_student, load_student, recast_network
+from mmrecast.surgery.widths import Widths
 from mmrecast.utils.checkpoint import load_file
 from mmrecast.utils.mistakes import explain
 
@@ -39,7 +40,9 @@ class Networks:
 def with_constructors(results: Sequence[dict]) -> list[dict]:
     """Return the results, each with the ``constructor`` of its student and, where there is none, why (``absent``).
 
-    The constructor is the config of the network before its blocks were recast, without weights.
+    The constructor is the config of the network before its blocks were recast or its layers narrowed, without weights.
+    Of a narrowed student there is the ``width_share``, too: how many filters its convolutions have in all, compared
+    with those of what was narrowed; None where that cannot be built.
 
     Args:
         results (Sequence[dict]): From :func:`mmrecast.analysis.results.read_results`.
@@ -58,6 +61,12 @@ def with_constructors(results: Sequence[dict]) -> list[dict]:
         except _UNUSABLE as error:
             absent = explain(error)
         found.append({**result, 'constructor': constructor, 'absent': absent})
+    shares: dict[str, float | None] = {}
+    for result in filter(is_narrowed, found):
+        key = student_key(result)
+        if key not in shares:
+            shares[key] = _width_share(result)
+        result['width_share'] = shares[key]
     _refuse_other_teachers(found)
     return found
 
@@ -65,8 +74,9 @@ def with_constructors(results: Sequence[dict]) -> list[dict]:
 def teachers_own(results: Sequence[dict]) -> list[dict]:
     """Return those of the results that are the teacher's own training.
 
-    Such a run had no teacher, recast nothing, ended with the accuracy that others measured for their teacher, and
-    trained the network that the others' teacher is (or, where they do not tell, one that no other run trained).
+    Such a run had no teacher, recast and narrowed nothing, ended with the accuracy that others measured for their
+    teacher, and trained the network that the others' teacher is (or, where they do not tell, one that no other run
+    trained). A network that trained together with another (``network`` in its result) is none.
 
     Args:
         results (Sequence[dict]): From :func:`with_constructors`.
@@ -77,7 +87,8 @@ def teachers_own(results: Sequence[dict]) -> list[dict]:
     own = []
     for result in results:
         built = result.get('constructor')
-        if not built or result.get('plan') or result.get('teacher') or result['top1'] is None:
+        made = result.get('plan') or is_narrowed(result) or result.get('network')
+        if not built or made or result.get('teacher') or result['top1'] is None:
             continue
         as_good = any(abs(teacher_top1(r) - result['top1']) <= ONE_TEACHER for r in taught)
         same = _text(built) in known if known else student_key(result) not in trained
@@ -89,13 +100,16 @@ def teachers_own(results: Sequence[dict]) -> list[dict]:
 def teacher_constructors(results: Sequence[dict]) -> list[tuple[dict, dict]]:
     """Return the configs of the teacher with the results that tell them.
 
-    A run may have recorded its teacher's; else the source of a recast student stands for it.
+    A run may have recorded its teacher's; else the source of a recast student stands for it, else that of a narrowed
+    one.
 
     Args:
         results (Sequence[dict]): From :func:`with_constructors`.
     """
     recorded = [(r['teacher']['constructor'], r) for r in results if (r.get('teacher') or {}).get('constructor')]
-    return recorded or [(r['constructor'], r) for r in results if r.get('plan') and r.get('constructor')]
+    built = [r for r in results if r.get('constructor')]
+    recast = [(r['constructor'], r) for r in built if r.get('plan')]
+    return recorded or recast or [(r['constructor'], r) for r in built if is_narrowed(r)]
 
 
 def load_networks(results: Sequence[dict], input_shape: Sequence[int]) -> Networks:
@@ -142,7 +156,8 @@ def network_name(constructor: dict) -> str:
         constructor (dict): Its config; of a classifier, the backbone counts.
     """
     if str(constructor['type']).split('.')[-1] == 'RecastNetwork':
-        return f'recast {network_name(constructor["source"])}'
+        done = [word for key, word in (('widths', 'narrowed'), ('plan', 'recast')) if constructor.get(key) is not None]
+        return ' '.join([*done, network_name(constructor['source'])])
     part = constructor.get('backbone') or constructor
     for given in ('name', 'model_name'):
         if isinstance(part.get(given), str):
@@ -160,7 +175,7 @@ def student_names(results: Sequence[dict]) -> dict[str, str]:
 
     Returns:
         dict[str, str]: By :func:`mmrecast.analysis.results.student_key`: ``'27 × ConvBlock'``, for a network that was
-        not recast ``'ResNet-20'``.
+        not recast ``'ResNet-20'``, for a narrowed one ``'ResNet-20, 0.31x the width'``.
     """
     distinct: dict[str, dict] = {}
     for result in results:
@@ -178,6 +193,11 @@ def student_names(results: Sequence[dict]) -> dict[str, str]:
 
 
 def _name(result: dict) -> str:
+    if is_narrowed(result):
+        share = result.get('width_share')
+        how = 'narrowed' if share is None else f'{share:.3g}x the width'
+        known = result.get('plan') or result.get('constructor')
+        return f'{_name({**result, "widths": None})}, {how}' if known else how
     if not result.get('plan'):
         return network_name(result['constructor'])
     targets = Counter(entry['target']['type'] for entry in result['plan']['entries'] if entry['action'] == 'recast')
@@ -187,12 +207,25 @@ def _name(result: dict) -> str:
 def _width(result: dict) -> str:
     """Return how wide the recast blocks are in all, compared with the source's; '' if as wide."""
     recast = [entry for entry in (result.get('plan') or {}).get('entries', ()) if entry['action'] == 'recast']
-    if not recast:
+    if not recast or is_narrowed(result):  # the name of a narrowed one says how wide it is
         return ''
     before, after = (
         sum(widths) for widths in zip(*((e['out_shape'][0], e['out_channels']) for e in recast), strict=True)
     )
     return '' if after == before else f', {after / before:.3g}x the width'
+
+
+def _width_share(result: dict) -> float | None:
+    """Return how many filters a narrowed student's convolutions have over those of what was narrowed."""
+    try:
+        constructor = result['constructor']
+        network = recast_network(constructor, result['plan']) if result.get('plan') else _built(constructor)
+        kept = Widths.from_dict(result['widths']).layers
+        convolutions = {path: m.out_channels for path, m in network.named_modules() if isinstance(m, nn.Conv2d)}
+    except _UNUSABLE:
+        return None
+    left = {path: sum(stop - start for start, stop in kept[path].outputs) for path in convolutions.keys() & kept.keys()}
+    return sum((convolutions | left).values()) / sum(convolutions.values())
 
 
 def _refuse_other_teachers(results: Sequence[dict]) -> None:

@@ -28,7 +28,7 @@ from mmrecast.analysis.latency import bench, check_counts, rounds
 from mmrecast.analysis.latency_settings import DTYPES, LatencySettings
 from mmrecast.surgery.channel_graph import ChannelGraph, Layer
 from mmrecast.surgery.widths import LayerWidths, Widths, check_divisor, kept_ranges, narrow, widths_of
-from mmrecast.utils.modules import get_module, hooked
+from mmrecast.utils.modules import get_module, hooked, untouched
 from mmrecast.utils.names import nearest
 
 LEFT_OUT = 'BatchNorm, activations, pooling, sums and concatenations, and the memory traffic between layers'
@@ -205,13 +205,14 @@ def _axes(path: str, layer: Layer, divisors: Mapping[str, Sequence[int]]) -> lis
 def _inputs_of(network: nn.Module, layers: Mapping[str, Layer], graph: ChannelGraph) -> dict[str, Shapes]:
     """Run the network once and return, by layer, the shape of each call's input without the batch dimension."""
     seen: dict[str, list[tuple[int, ...]]] = {path: [] for path in layers}
-    handles = [
-        get_module(network, path).register_forward_pre_hook(
-            lambda module, args, own=own: own.append(tuple(args[0].shape[1:]))
-        )
-        for path, own in seen.items()
-    ]
-    with hooked(handles), LatencySettings().applied([network]), torch.no_grad():
+    handles = []
+    for path, own in seen.items():
+
+        def note(module: nn.Module, args: tuple, kwargs: dict, own: list = own) -> None:
+            own.append(tuple((args[0] if args else kwargs['input']).shape[1:]))
+
+        handles.append(get_module(network, path).register_forward_pre_hook(note, with_kwargs=True))
+    with hooked(handles), untouched(network), torch.no_grad():
         like = next(network.parameters())
         network(torch.zeros(1, *graph.input_shape, device=like.device, dtype=like.dtype))
     return {path: tuple(own) for path, own in seen.items()}

@@ -101,7 +101,7 @@ def draw_widths(records: Sequence[dict], out: str | Path) -> None:
     groups, out = records[-1]['groups'], Path(out)
     style = {'svg.fonttype': 'none', 'svg.hashsalt': 'mmrecast', 'text.parse_math': False, 'font.size': 8}
     with rc_context(style):
-        figure = Figure(figsize=(9.5, 0.21 * len(groups) + 1.7), layout='constrained')
+        figure = Figure(figsize=(9.5, 0.21 * max(len(groups), 4) + 1.7), layout='constrained')
         left, right = figure.subplots(1, 2, sharey=True, width_ratios=(1.25, 1))
         _draw_history(figure, left, records)
         _draw_end(figure, right, groups)
@@ -120,10 +120,11 @@ def _label(name: str, group: dict) -> str:
 
 def _draw_history(figure: Any, axes: Any, records: Sequence[dict]) -> None:
     """Draw the map of expected widths, a column per record."""
+    widest = max(1 / min(group['divisors']) for group in records[-1]['groups'].values())
     image = axes.imshow(
-        expected_shares(records), cmap=COLOURS, vmin=0, vmax=1, aspect='auto', interpolation='nearest',
+        expected_shares(records), cmap=COLOURS, vmin=0, vmax=widest, aspect='auto', interpolation='nearest',
     )  # fmt: skip
-    figure.colorbar(image, ax=axes, label='expected width / full width', location='right', fraction=0.04, pad=0.02)
+    figure.colorbar(image, ax=axes, label='share of the full width', location='right', fraction=0.04, pad=0.02)
     last = len(records) - 1
     ticks = sorted({round(i * last / min(TICKS, max(last, 1))) for i in range(min(TICKS, max(last, 1)) + 1)})
     axes.set_xticks(ticks, [records[i]['epoch'] for i in ticks])

@@ -116,7 +116,8 @@ def test(cfg: Config, checkpoint: str, **kwargs) -> dict:
 
     Args:
         cfg (Config): The config the checkpoint was trained by.
-        checkpoint (str): A checkpoint of the staged loop, at any stage, or a ``student.pth``.
+        checkpoint (str): A checkpoint of the staged loop, at any stage, or a ``student.pth``, also that of a further
+            network the run left (``WORK_DIR/full/student.pth``).
         **kwargs: See :func:`prepare`.
 
     Returns:
@@ -132,7 +133,8 @@ def test(cfg: Config, checkpoint: str, **kwargs) -> dict:
     content = load_file(checkpoint)
     runner = build_runner(cfg)
     if is_student(content):
-        runner.bare_model.student = load_student(checkpoint).to(next(runner.bare_model.parameters()).device)
-    else:
-        runner.load_checkpoint(checkpoint)
+        student = load_student(checkpoint).to(next(runner.bare_model.parameters()).device)
+        with runner.bare_model.judging(student):
+            return runner.test()
+    runner.load_checkpoint(checkpoint)
     return runner.test()

@@ -121,7 +121,7 @@ class ResultHook(Hook):
                 result |= {} if judged[name] else dict(top1=None, val_images=None)  # the stages measured the student
             elif len(names) > 1:
                 result['also'] = {other: judged[other].get('top1') for other in names if other}
-            meta = dict(top1=result['top1'], seed=runner.seed, images=result['images'], config=runner.cfg.filename)
+            meta = {key: result[key] for key in ('top1', 'seed', 'images', 'config', 'input_shape')}
             folder = os.path.join(runner.work_dir, name)
             save_student(os.path.join(folder, 'student.pth'), network, origin, meta)
             write_json(result, os.path.join(folder, 'result.json'))

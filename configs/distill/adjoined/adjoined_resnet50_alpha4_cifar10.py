@@ -1,0 +1,2 @@
+_base_ = ['../_base_/methods/adjoined.py', '../_base_/singles/resnet50_cifar10.py']
+model = dict(network=_base_.network, alpha=4)

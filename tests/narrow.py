@@ -16,6 +16,7 @@ from tiny import differing, tensors
 from torch import Tensor, nn
 
 from mmrecast.algorithms import Recasting
+from mmrecast.algorithms.adjoined_pair import AdjoinedPair
 from mmrecast.datasets.base import TensorDataset
 from mmrecast.engine import StagedRunner
 from mmrecast.links.taps import Tap
@@ -27,8 +28,9 @@ from mmrecast.utils.config_file import read_config
 FOLDER = Path(__file__).resolve().parents[1] / 'configs' / 'distill'
 ALL = sorted(f'{path.parent.name}/{path.name}' for path in FOLDER.glob('[!_]*/*.py'))
 ZOO = [
-    leaf for leaf in ALL if re.search('_base_/(pairs|methods)/', (FOLDER / leaf).read_text())
-]  # of teacher and student
+    leaf for leaf in ALL if re.search('_base_/(pairs|methods|singles)/', (FOLDER / leaf).read_text())
+]  # of teacher and student, or of a network and its narrow one
+SINGLES = [leaf for leaf in ZOO if '_base_/singles/' in (FOLDER / leaf).read_text()]
 LEAVES = [leaf for leaf in ALL if leaf not in ZOO]  # of a source network and a recipe, or of one network
 SIZE = 64  # pixels, in place of 224
 NARROW = {
@@ -38,6 +40,7 @@ NARROW = {
     'mmrecast.WideResNet': dict(widen_factor=1),
     'ResNet_CIFAR': dict(stem_channels=8, base_channels=8),
 }
+NARROWING = ('AdjoinedNetwork', 'DifferentiableAdjoinedNetwork', 'NarrowStudent')  # their `above` is a stem's width
 MEMORY = Path('/dev/shm')  # where mmengine's copies of what it reads cost nothing
 
 
@@ -132,6 +135,10 @@ def narrow_networks(value: object, shape: tuple) -> object:
     if value.get('type') == 'TorchvisionClassifier':
         return dict(type='NarrowTorchvision', name=value['name'])
     parts = {key: narrow_networks(part, shape) for key, part in value.items()}
+    if isinstance(parts.get('network'), str):
+        parts['network'] = _student_of(parts['network'])
+    if value.get('type') in NARROWING:
+        parts['above'] = 4 if any(part.get('type') == 'mmrecast.CifarResNet' for part in parts_of(parts)) else 8
     if 'input_shape' in parts:
         parts['input_shape'] = shape
     if 'backbone' in parts:
@@ -141,6 +148,14 @@ def narrow_networks(value: object, shape: tuple) -> object:
         parts['backbone'] |= narrow
         parts['head']['in_channels'] = _width(dict(parts['backbone']))
     return parts
+
+
+def _student_of(path: str) -> dict:
+    """Return the config of the untrained student that the recasting of work_dirs/NAME/student.pth would leave."""
+    name = Path(path).parent.name
+    model = narrowed(f'{name.split("_")[0]}/{name}.py').model
+    origin = build_network(dict(type='RecastStudent', source=model.teacher, recipe=model.recipe)).origin
+    return dict(type='RecastNetwork', source=origin.constructor, plan=origin.plan.to_dict())
 
 
 def _width(backbone: dict) -> int:
@@ -153,11 +168,15 @@ def _width(backbone: dict) -> int:
 def trained_in(algorithm: nn.Module, stage: Stage) -> set[str]:
     """Return what a stage must change of ``algorithm.student``, by the method's definition and the order of calls.
 
-    Everything up to the output of block k+1, or all of the network behind the last block and where no block is recast;
+    Both networks of an adjoined pair, and in a search what chooses the widths. Else
+    everything up to the output of block k+1, or all of the network behind the last block and where no block is recast;
     where connectors and features are pre-trained, everything up to what is compared.
     Where block k starts from the closed form and keeps its width, what follows it is untouched.
     """
     student = algorithm.student
+    if isinstance(student, AdjoinedPair):
+        kept = () if stage.kind == 'search' else ('width_logits',)
+        return {name for name in tensors(student) if name not in kept}
     if stage.kind == 'pretrain':
         taps = [tap for link in algorithm.links if link.spec.stage == 'pretrain' for tap in link.spec.taps('student')]
         return set().union(*(_called_before(student, tap, algorithm.input_shape) for tap in taps))

@@ -180,7 +180,7 @@ def test_methods_of_the_zoo_ask_for_the_names_of_the_pair(guide) -> None:
     networks = read(guide, 'my_kd').model
     asked = set()
     for path in (ROOT / 'configs/distill/_base_/methods').glob('*.py'):
-        for link in Config.fromfile(path).model.links:
+        for link in Config.fromfile(path).model.get('links', []):
             for side in ('student', 'teacher'):
                 taps = link.get(side) or []
                 asked |= {tap for tap in ([taps] if isinstance(taps, str) else taps) if '.' not in tap}

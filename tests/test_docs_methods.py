@@ -117,7 +117,7 @@ def test_own_method_as_one_of_the_zoo(method) -> None:
 
 
 def test_links_of_the_guides_lead_somewhere() -> None:
-    for name in ('add_a_method', 'distilling', 'extending'):
+    for name in ('add_a_method', 'adjoined', 'distilling', 'extending'):
         page = ROOT / f'docs/{name}.md'
         for target, anchor in re.findall(r'\]\((?!http)([^)#]*)(#[^)]*)?\)', page.read_text()):
             file = (page.parent / target) if target else page

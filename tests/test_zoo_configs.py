@@ -1,4 +1,7 @@
-"""Configs of a teacher and a student: ``<method>/<method>_<pair>.py`` of ``_base_/methods`` and ``_base_/pairs``."""
+"""Configs of a teacher and a student: ``<method>/<method>_<pair>.py`` of ``_base_/methods`` and ``_base_/pairs``.
+
+More on those of one network and its narrow one (``_base_/singles``) stands in test_adjoined_configs.py.
+"""
 
 import re
 
@@ -48,7 +51,8 @@ def test_a_leaf_is_short_and_named_by_what_it_is_made_of(leaf):
             names += [f'{method}_{student}_{data}']
         assert name in names
     check_config(read(leaf))
-    assert read(leaf).custom_hooks == [dict(type='ResultHook', method=method)]
+    own = [dict(type='WidthHook')] if method == 'dan' else []
+    assert read(leaf).custom_hooks == [dict(type='ResultHook', method=method), *own]
 
 
 @pytest.mark.parametrize('leaf', [leaf for leaf in PAIRED if 'methods' in dict(PARTS[leaf])])

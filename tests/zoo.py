@@ -63,3 +63,22 @@ def check_own_terms(losses: dict, share: float = 0.2) -> None:
         n = max(int(len(values) * share), 1)
         first, last = sum(values[:n]) / n, sum(values[-n:]) / n
         assert last < first, f'{key} went from {first:.4g} to {last:.4g}'
+
+
+def check_common_weights(losses: dict) -> None:
+    """Check the losses of a network and a narrow one that train together.
+
+    All are finite; the labels' falls; the divergence of the narrow one, which begins at weight 0, rises and falls again
+    in the stage that trains; a search pays for its widths.
+    """
+    for key, values in losses.items():
+        assert torch.tensor(values).isfinite().all(), f'{key} is not finite: {values}'
+    for (stage, name), values in losses.items():
+        last = sum(values[-10:]) / 10
+        if name == 'loss_task':
+            assert last < values[0], f'{name} of {stage} went from {values[0]:.4g} to {last:.4g}'
+        elif name == 'loss_kd' and stage == 'train':
+            assert values[0] < 0.01 < last < max(values) / 2, f'{name} went over {max(values):.4g} to {last:.4g}'
+        elif name == 'loss_cost':
+            assert stage == 'search' and min(values) > 0
+    assert {name for stage, name in losses if stage == 'train'} == {'loss', 'loss_task', 'loss_kd'}

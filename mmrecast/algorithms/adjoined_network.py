@@ -10,18 +10,21 @@
 import math
 from collections.abc import Mapping, Sequence
 
+import torch
 from torch import Tensor, nn
 
 from mmrecast.algorithms.adjoined_pair import AdjoinedPair
 from mmrecast.algorithms.base import Distiller, as_text
 from mmrecast.algorithms.start import start_network
 from mmrecast.links.parts import build_loss
+from mmrecast.links.prefix import Suffix, last_before
 from mmrecast.models import load_weights
 from mmrecast.registry import MODELS
 from mmrecast.stages import Stage
 from mmrecast.surgery.channels import trace_channels
 from mmrecast.surgery.student_file import Origin
 from mmrecast.surgery.widths import Widths, divisors_for, widths_of
+from mmrecast.utils.modules import device_of
 
 
 @MODELS.register_module()
@@ -42,6 +45,9 @@ class AdjoinedNetwork(Distiller):
         above, rule, exclude: What is adjoined; see ``surgery.widths.adjoined_groups``.
         kernel_mask (float): Share of a kernel's places that is zero in the small network's narrowed convolutions, drawn
             once per layer. Defaults to 0.
+        shared_prefix (bool): Whether what comes before the first narrowed layer (stem and first stage) runs once for
+            both networks, with one set of normalisation layers: a cheaper step. Defaults to False: each network
+            normalises everywhere on its own, as the paper has it.
         task_loss (dict): Loss of the full network against the labels. Defaults to ``CrossEntropyLoss``.
         kd_loss (dict): Loss of the small network's logits against the full one's. Defaults to ``KLDivergence`` at
             temperature 1, whose gradient reaches both networks as in the authors' code (``teacher_detach=True`` keeps
@@ -69,6 +75,7 @@ class AdjoinedNetwork(Distiller):
         rule: str = 'auto',
         exclude: Sequence[str] = (),
         kernel_mask: float = 0.0,
+        shared_prefix: bool = False,
         task_loss: dict | nn.Module = dict(type='CrossEntropyLoss'),
         kd_loss: dict | nn.Module = dict(type='KLDivergence', tau=1.0, teacher_detach=False),
         kl_weight: float = 1.0,
@@ -85,13 +92,29 @@ class AdjoinedNetwork(Distiller):
             load_weights(full, checkpoint)
         full.requires_grad_(True)
         self.graph = trace_channels(full, self.input_shape)
-        self.student = self._build_pair(full, alpha, dict(above=above, rule=rule, exclude=exclude), kernel_mask)
-        options = dict(alpha=alpha, above=above, rule=rule, exclude=exclude, kernel_mask=kernel_mask)
-        self._options = options | dict(kl_weight=kl_weight, warmup=warmup)
+        self._rule = dict(above=above, rule=rule, exclude=exclude)
+        self._sharing = dict(kernel_mask=kernel_mask, shared_prefix=shared_prefix)
+        self.student = self._build_pair(full, alpha)
+        self._options = dict(alpha=alpha, kl_weight=kl_weight, warmup=warmup) | self._rule | self._sharing
         self._loss_cfgs = as_text([task_loss, kd_loss])
 
-    def _build_pair(self, full: nn.Module, alpha: object, rule: dict, kernel_mask: float) -> AdjoinedPair:
-        return AdjoinedPair(full, widths_of(self.graph, divisors_for(self.graph, alpha, **rule)), kernel_mask)
+    def _build_pair(self, full: nn.Module, alpha: object) -> AdjoinedPair:
+        widths = widths_of(self.graph, divisors_for(self.graph, alpha, **self._rule))
+        return AdjoinedPair(full, widths, self._sharing['kernel_mask'], self._suffix(full, widths))
+
+    def _suffix(self, full: nn.Module, narrowed: Widths) -> Suffix | None:
+        """Return what the small network must run on its own, None for all of it."""
+        if not self._sharing['shared_prefix']:
+            return None
+        if not narrowed.layers:
+            raise ValueError('shared_prefix needs a layer that is narrowed: here both networks are one')
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            images = torch.randn(2, *self.input_shape, device=device_of(full))
+        try:
+            return last_before(full, narrowed.layers, images)
+        except ValueError as error:
+            raise ValueError(f'shared_prefix cannot be: {error}') from error
 
     # ---- losses -----------------------------------------------------------------------------------------------------
 
@@ -103,7 +126,7 @@ class AdjoinedNetwork(Distiller):
 
     def loss(self, inputs: Tensor, data_samples: dict) -> dict[str, Tensor]:
         """Return ``loss_task`` of the full network and ``loss_kd``, λ KL(full ‖ small)."""
-        full, small = self.student.full(inputs), self.student(inputs)
+        full, small = self.student.both(inputs)
         task = self.task_loss(full, data_samples['gt_label'])
         return dict(loss_task=task, loss_kd=self.kl_factor * self.kd_loss(small, full))
 

@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.modules.batchnorm import _NormBase
 
+from mmrecast.links.prefix import Suffix
 from mmrecast.surgery.widths import LayerWidths, Widths, kept_part, narrow
-from mmrecast.utils.modules import get_module
+from mmrecast.utils.modules import get_module, hooked
 
 
 class AdjoinedPair(nn.Module):
@@ -24,22 +25,33 @@ class AdjoinedPair(nn.Module):
         widths (Widths): What is left of its layers in the small one.
         kernel_mask (float): Share of the places of a kernel that is zero in the small network's narrowed convolutions,
             one random choice for every layer (``masking_factor`` of the authors' code). Defaults to 0.
+        suffix (Suffix, optional): What is behind the layers before the first narrowed one. With it those run once for
+            both networks, and their normalisation layers are the full network's. Defaults to None.
     """
 
-    def __init__(self, full: nn.Module, widths: Widths, kernel_mask: float = 0.0) -> None:
+    def __init__(self, full: nn.Module, widths: Widths, kernel_mask: float = 0.0, suffix: Suffix | None = None) -> None:
         super().__init__()
         self.full = full
         self.kernel_mask = kernel_mask
+        self.suffix = suffix
         self.set_widths(widths)
 
     def set_widths(self, widths: Widths) -> None:
         """Give the small network other widths; its normalisation layers begin as the kept part of the full one's."""
         small = narrow(copy.deepcopy(self.full), widths)
-        norms = {path: module for path, module in small.named_modules() if isinstance(module, _NormBase)}
+        once = tuple(f'{path}.' for path in (self.suffix.skipped if self.suffix else ()))
+        norms = {
+            path: module
+            for path, module in small.named_modules()
+            if isinstance(module, _NormBase) and not f'{path}.'.startswith(once)
+        }
         self.widths = widths
         self.norms = nn.ModuleDict({path.replace('.', '/'): module for path, module in norms.items()})
-        own = {f'{path}.{name}' for path, norm in norms.items() for name, _ in (*norm.named_parameters(),)}
-        own |= {f'{path}.{name}' for path, norm in norms.items() for name, _ in norm.named_buffers()}
+        own = {
+            f'{path}.{name}'
+            for path, norm in norms.items()
+            for name, _ in (*norm.named_parameters(), *norm.named_buffers())
+        }
         self._shared = [name for name, _ in (*small.named_parameters(), *small.named_buffers()) if name not in own]
         for name in self._shared:  # they are the full network's; in the small one only their names count
             path, _, last = name.rpartition('.')
@@ -74,14 +86,32 @@ class AdjoinedPair(nn.Module):
         """
         small = self.__dict__['_small']
         if small.training != self.training:
+            own = set(self.norms.values())  # these follow as submodules
             for module in small.modules():
-                if not isinstance(module, _NormBase):  # those follow as submodules
-                    module.training = self.training
+                module.training = module.training if module in own else self.training
         weights = self.small_weights()
         for path, mask in (input_masks or {}).items():
             weight = weights[f'{path}.weight']
             weights[f'{path}.weight'] = weight * mask.view(1, -1, *[1] * (weight.dim() - 2)).to(weight.dtype)
         return functional_call(small, weights, (images,))
+
+    def both(self, images: Tensor, *args) -> tuple[Tensor, Tensor]:
+        """Return the logits (N, classes) of the full and of the small network.
+
+        Args:
+            images (Tensor): (N, C, H, W).
+            *args: As for `forward`.
+        """
+        if self.suffix is None:
+            return self.full(images), self(images, *args)
+        seen: list[Tensor] = []
+
+        def note(module: nn.Module, given: tuple, out: Tensor) -> None:
+            seen.append(out.clone())  # what follows may work in place
+
+        with hooked([get_module(self.full, self.suffix.path).register_forward_hook(note)]):
+            full = self.full(images)
+        return full, self.suffix(self.__dict__['_small'], lambda: self(images, *args), seen[0])
 
     def small_weights(self) -> dict[str, Tensor]:
         """Return what the small network has of the full one's parameters and buffers, as differentiable views."""

@@ -18,7 +18,7 @@ from mmrecast.algorithms.width_cost import build_cost
 from mmrecast.registry import MODELS
 from mmrecast.stages import Stage
 from mmrecast.surgery.student_file import Origin
-from mmrecast.surgery.widths import Widths, adjoined_groups, check_divisor
+from mmrecast.surgery.widths import Widths, adjoined_groups, check_divisor, widths_of
 
 
 @MODELS.register_module()
@@ -31,8 +31,8 @@ class DifferentiableAdjoinedNetwork(AdjoinedNetwork):
     cost counts every layer once, and the layers that a residual sum ties have one choice.
 
     Args:
-        network, checkpoint, above, rule, exclude, kernel_mask, task_loss, kd_loss, kl_weight, warmup,
-            data_preprocessor: See :class:`AdjoinedNetwork`.
+        network, checkpoint, above, rule, exclude, kernel_mask, shared_prefix, task_loss, kd_loss, kl_weight,
+            warmup, data_preprocessor: See :class:`AdjoinedNetwork`.
         divisors (Sequence[int]): What every group chooses among. Defaults to (1, 2, 4).
         cost (dict): What is to be small: ``dict(type='mults')``, ``dict(type='params')`` or
             ``dict(type='latency', table=FILE)``; see ``algorithms.width_cost``.
@@ -67,12 +67,13 @@ class DifferentiableAdjoinedNetwork(AdjoinedNetwork):
         self.stage: Stage | None = None
         self._start = {name: value.detach().clone() for name, value in self.student.full.state_dict().items()}
 
-    def _build_pair(self, full: nn.Module, alpha: Sequence[int], rule: dict, kernel_mask: float) -> SearchedPair:
-        names = adjoined_groups(self.graph, **rule)
+    def _build_pair(self, full: nn.Module, alpha: Sequence[int]) -> SearchedPair:
+        names = adjoined_groups(self.graph, **self._rule)
         for name in names:
             for divisor in alpha:
                 check_divisor(self.graph.groups[name], divisor, 'a divisor')
-        return SearchedPair(full, self.graph, names, alpha, kernel_mask)
+        suffix = self._suffix(full, widths_of(self.graph, dict.fromkeys(names, max(alpha))))
+        return SearchedPair(full, self.graph, names, alpha, self._sharing['kernel_mask'], suffix)
 
     def _check_scheduled(self) -> None:
         tau, gamma = self.scheduled['tau'], self.scheduled['gamma']
@@ -136,7 +137,7 @@ class DifferentiableAdjoinedNetwork(AdjoinedNetwork):
             return super().loss(inputs, data_samples)
         self._check_scheduled()
         probabilities = self.student.sample(self.scheduled['tau'])
-        full, small = self.student.full(inputs), self.student(inputs, probabilities)
+        full, small = self.student.both(inputs, probabilities)
         cost = self.cost(dict(zip(self.student.names, probabilities, strict=True)))
         return dict(
             loss_task=self.task_loss(full, data_samples['gt_label']),

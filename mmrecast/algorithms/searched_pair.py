@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mmrecast.algorithms.adjoined_pair import AdjoinedPair
+from mmrecast.links.prefix import Suffix
 from mmrecast.surgery.channel_graph import ChannelGraph
 from mmrecast.surgery.widths import widths_of
 
@@ -22,7 +23,7 @@ class SearchedPair(AdjoinedPair):
         graph (ChannelGraph): Its channels.
         names (Sequence[str]): The width groups that choose.
         divisors (Sequence[int]): Among these.
-        kernel_mask (float): See :class:`AdjoinedPair`.
+        kernel_mask, suffix: See :class:`AdjoinedPair`.
     """
 
     def __init__(
@@ -32,8 +33,9 @@ class SearchedPair(AdjoinedPair):
         names: Sequence[str],
         divisors: Sequence[int],
         kernel_mask: float = 0.0,
+        suffix: Suffix | None = None,
     ) -> None:
-        super().__init__(full, widths_of(graph, dict.fromkeys(names, min(divisors))), kernel_mask)
+        super().__init__(full, widths_of(graph, dict.fromkeys(names, min(divisors))), kernel_mask, suffix)
         self.graph, self.names, self.divisors = graph, tuple(names), tuple(divisors)
         self.width_logits = nn.Parameter(torch.zeros(len(names), len(divisors)))  # one row per group
         self.settled: dict[str, int] | None = None

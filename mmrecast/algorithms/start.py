@@ -1,8 +1,11 @@
 """A network as its training begins."""
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
+from mmengine.logging import MMLogger
 from mmengine.model import BaseModule
 from torch import nn
 
@@ -22,5 +25,19 @@ def start_network(source: Mapping | str | Path | nn.Module) -> tuple[nn.Module, 
     network, constructor = build_source(source)
     begun = isinstance(source, nn.Module) or is_weight_file(source) or hasattr(network, 'origin')
     if isinstance(network, BaseModule) and not begun and not network.is_init:
-        network.init_weights()
+        with _to_file_only():
+            network.init_weights()
     return network, getattr(network, 'origin', None) or Origin(constructor)
+
+
+@contextmanager
+def _to_file_only() -> Iterator[None]:
+    """Keep mmengine from printing a line per parameter where no log file takes them."""
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    if not any(isinstance(handler, logging.FileHandler) for handler in logger.handlers):
+        logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

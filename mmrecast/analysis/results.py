@@ -87,7 +87,7 @@ def student_key(result: dict) -> str:
         made_of = [[entry.get(field) for field in fields] for entry in result['plan']['entries']]
     if is_narrowed(result):
         made_of = [made_of, result['widths']['layers']]
-    return json.dumps(made_of, sort_keys=not result.get('plan')) if made_of else ''
+    return json.dumps(made_of, sort_keys=True) if made_of else ''
 
 
 def is_narrowed(result: dict) -> bool:

@@ -155,4 +155,7 @@ def _lines(results: Sequence[dict]) -> dict[str, tuple[str, list[dict]]]:
 
 
 def _label(method: str, extra: Sequence[str]) -> str:
-    return f'{method} ({", ".join(extra)})' if extra else method
+    if not extra:
+        return method
+    said = ', '.join(extra)
+    return f'{method[:-1]}, {said})' if method.endswith(')') else f'{method} ({said})'

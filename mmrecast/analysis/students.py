@@ -224,6 +224,8 @@ def _width_share(result: dict) -> float | None:
         convolutions = {path: m.out_channels for path, m in network.named_modules() if isinstance(m, nn.Conv2d)}
     except _UNUSABLE:
         return None
+    if not convolutions:
+        return None
     left = {path: sum(stop - start for start, stop in kept[path].outputs) for path in convolutions.keys() & kept.keys()}
     return sum((convolutions | left).values()) / sum(convolutions.values())
 

@@ -51,6 +51,8 @@ class Origin:
 
     def narrowed(self, widths: Widths) -> 'Origin':
         """Return the origin of the network narrowed to ``widths`` (once more, if it was narrowed before)."""
+        if not widths.layers:
+            return self
         if self.widths is None:
             return replace(self, widths=widths)
         return Origin(self.as_constructor(), None, widths)

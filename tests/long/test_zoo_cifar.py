@@ -5,11 +5,13 @@ import tarfile
 from pathlib import Path
 
 import pytest
+import torch
 from zoo import check_own_terms, leaves, own_terms, run
 
 pytestmark = [pytest.mark.long, pytest.mark.usefixtures('quick')]
 
 LEAVES = leaves('resnet56_resnet20_cifar10-short') | leaves('resnet56_resnet56_cifar10-short')
+COMMON = leaves('resnet20b_alpha4_cifar10-short') | leaves('resnet20b_cifar10-short')  # a network and its narrow one
 ALONE = ('backprop', 'recasting')
 BUDGET = dict(crd=160)  # else 60
 FIRST = dict(crd=32)  # an epoch: CRD's term rises while its memory, random at first, is being filled
@@ -37,3 +39,13 @@ def test_every_method_trains(method, tmp_path, data, shared_data):
     assert result['complete'] and result['images'] == budget * 64
     check_own_terms({key: values[FIRST.get(method, 0) :] for key, values in losses.items()})
     assert own_terms(losses) or method in ALONE
+
+
+@pytest.mark.parametrize('method', ['adjoined', 'dan'])
+def test_two_networks_with_common_weights_train(method, tmp_path, data):
+    changes = {'train_cfg.budget': 60, 'train_dataloader.batch_size': 64, 'val_dataloader.dataset.num_samples': 100}
+    result, losses = run(COMMON[method], tmp_path, changes, data_root=str(data))
+    assert result['complete'] and result['images'] == 60 * 64 and (tmp_path / 'full/student.pth').is_file()
+    for (stage, name), values in losses.items():
+        assert torch.tensor(values).isfinite().all()
+        assert name != 'loss_task' or sum(values[-5:]) / 5 < values[0], f'{stage}: {values}'

@@ -127,6 +127,12 @@ def test_a_teacher_of_another_number_of_classes_is_named_by_its_shapes(tmp_path)
             dict(plan={}, weights={}),
             'is a recast student with its plan: read it with mmrecast.apis.load_student',
         ),
+        (
+            dict(plan=None, widths=dict(layers={}), weights={'0.weight': torch.zeros(1)}),
+            'is a narrowed student with its widths: read it with mmrecast.apis.load_student',
+        ),
+        (dict(plan=None, widths=None, weights={}), 'holds an empty state_dict'),
+        (dict(plan=None, weights=[1]), 'holds no state_dict, but list'),
     ],
 )
 def test_a_file_without_weights_is_refused(content, message, tmp_path):

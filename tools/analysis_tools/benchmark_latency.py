@@ -10,14 +10,12 @@ that share a teacher take turns; the ratio is the teacher's time over theirs. do
 
 import argparse
 import json
-import os
 import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from mmrecast.analysis.activations import fill_statistics, subnormal_activations
@@ -27,11 +25,11 @@ from mmrecast.analysis.latency_settings import DTYPES, LatencySettings
 from mmrecast.analysis.numbers import MINUS, milliseconds, shape_text, times
 from mmrecast.analysis.students import network_name
 from mmrecast.analysis.tables import render_table
+from mmrecast.apis.conditions import conditions, conditions_line
 from mmrecast.apis.networks import Networks, networks_of
-from mmrecast.engine.hooks import machine
 from mmrecast.surgery.chain import ChainBlock, Shape, find_chain
 from mmrecast.surgery.plan import Plan, PlanEntry
-from mmrecast.surgery.student_file import is_weight_file
+from mmrecast.surgery.student_file import Origin, is_weight_file
 from mmrecast.utils.checkpoint import write_json
 from mmrecast.utils.cli import told_in_one_line
 
@@ -43,13 +41,15 @@ class Group:
     Args:
         input_shape (tuple[int]): (C, H, W).
         networks (dict[str, nn.Module]): By name.
-        plans (dict[str, Plan | None]): What makes each of them of the teacher.
+        plans (dict[str, Plan | None]): What makes each of them of the teacher by recasting.
+        narrowed (list[str]): Those that are the teacher with fewer channels: they have its blocks.
         same (dict[str, list[str]]): By a network's name, the sources that have the same network.
     """
 
     input_shape: Shape
     networks: dict[str, nn.Module] = field(default_factory=dict)
     plans: dict[str, Plan | None] = field(default_factory=dict)
+    narrowed: list[str] = field(default_factory=list)
     same: dict[str, list[str]] = field(default_factory=dict)
 
     @property
@@ -59,7 +59,7 @@ class Group:
 
 
 def grouped(sources: Sequence[str], input_shape: Sequence[int] | None) -> list[Group]:
-    """Build the networks of the sources; equal ones (same constructor, same plan) are kept once."""
+    """Build the networks of the sources; equal ones (same constructor, plan and widths) are kept once."""
     groups: dict[str, Group] = {}
     known: dict[str, str] = {}
     for source in sources:
@@ -67,8 +67,8 @@ def grouped(sources: Sequence[str], input_shape: Sequence[int] | None) -> list[G
         base = found.teacher_constructor or found.student_constructor
         key = json.dumps([found.input_shape, base], sort_keys=True)
         group = groups.setdefault(key, Group(found.input_shape))
-        for name, network, constructor, plan in _members(found, base):
-            identity = json.dumps([key, constructor, plan and plan.to_dict()], sort_keys=True)
+        for name, network, origin in _members(found, base):
+            identity = json.dumps([key, origin.constructor, origin.changes()], sort_keys=True)
             if identity in known:
                 if name not in (known[identity], *group.same.get(known[identity], ())):
                     group.same.setdefault(known[identity], []).append(name)
@@ -78,16 +78,20 @@ def grouped(sources: Sequence[str], input_shape: Sequence[int] | None) -> list[G
             known[identity] = name
             trained = network is found.student and is_weight_file(source)
             group.networks[name] = network if trained else fill_statistics(network, found.input_shape)
-            group.plans[name] = plan if constructor == base else None
+            of_teacher = origin.constructor == base
+            group.plans[name] = origin.plan if of_teacher else None
+            if of_teacher and origin.widths is not None and origin.plan is None:
+                group.narrowed.append(name)
     return list(groups.values())
 
 
-def _members(found: Networks, base: dict) -> list[tuple[str, nn.Module, dict, Plan | None]]:
+def _members(found: Networks, base: dict) -> list[tuple[str, nn.Module, Origin]]:
     members = []
     if found.teacher is not None:
-        members.append((network_name(base), found.teacher, base, None))
+        members.append((network_name(base), found.teacher, Origin(base)))
     if found.student is not None:
-        members.append((found.name, found.student, found.student_constructor, found.student_plan))
+        origin = Origin(found.student_constructor, found.student_plan, found.student_widths)
+        members.append((found.name, found.student, origin))
     return members
 
 
@@ -112,12 +116,14 @@ def compared_blocks(group: Group) -> list[tuple[list[str], Sequence[PlanEntry | 
         ValueError: A network without a plan has no blocks that are known.
     """
     planned = [([group.teacher, name], plan.entries) for name, plan in group.plans.items() if plan]
-    alone = [name for name, plan in group.plans.items() if not plan and not (planned and name == group.teacher)]
-    for name in alone:
+    narrowed = [([group.teacher, name], name) for name in group.narrowed]
+    paired = {name for names, *_ in (*planned, *narrowed) for name in names}
+    alone = [([name], name) for name in group.networks if name not in paired]
+    for names, name in (*narrowed, *alone):
         blocks = find_chain(group.networks[name], group.input_shape).blocks
         if not blocks:
             raise ValueError(f'{name} has no block of a known class: --blocks needs a config whose recipe names them')
-        planned.append(([name], blocks))
+        planned.append((names, blocks))
     return planned
 
 
@@ -208,19 +214,6 @@ def measure(group: Group, shared: Sequence, args: argparse.Namespace, settings: 
     )  # fmt: skip
 
 
-def conditions(settings: LatencySettings) -> dict:
-    """Return what a figure depends on besides the networks."""
-    found = machine() | dict(torch=torch.__version__, cpu_capability=torch.backends.cpu.get_cpu_capability())
-    found['threads'] = settings.threads or found['threads']
-    if hasattr(os, 'getloadavg'):
-        found['load_average'] = round(os.getloadavg()[0], 2)
-    if settings.device != 'cpu':
-        found['gpu'] = torch.cuda.get_device_name(settings.device)
-        found |= dict(cuda=torch.version.cuda, cudnn=torch.backends.cudnn.version())
-        found['tf32_convolutions'] = torch.backends.cudnn.allow_tf32
-    return found
-
-
 def checked(args: argparse.Namespace) -> LatencySettings:
     """Check everything that can be before a network is built.
 
@@ -264,7 +257,7 @@ def main() -> None:
         groups = grouped(args.sources, args.shape)
         blocks = [compared_blocks(group) if args.blocks else [] for group in groups]
         where = conditions(settings)
-        print(', '.join(f'{key.replace("_", " ")} {value}' for key, value in where.items() if value is not None))
+        print(conditions_line(where))
         print(f'{settings.text}; medians over rounds in which all networks take turns')
         result = dict(
             command=f'python {shlex.join(sys.argv)}', conditions=where, settings=asdict(settings), warmup=args.warmup

@@ -186,7 +186,7 @@ def main() -> None:
             print(json.dumps(about | dict(networks=found), indent=1))
         else:
             print(f'{networks.name} on {shape_text(shape)}, convention {convention}: weights of {LAYERS[convention]}\n')
-            print(report(all_counted, networks.plan is not None, args.layers))
+            print(report(all_counted, networks.same_blocks, args.layers))
 
 
 if __name__ == '__main__':

@@ -10,7 +10,7 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from mmrecast.links.prefix import Suffix
 from mmrecast.surgery.widths import LayerWidths, Widths, kept_part, narrow
-from mmrecast.utils.modules import get_module, hooked
+from mmrecast.utils.modules import get_module, hooked, untouched
 
 
 class AdjoinedPair(nn.Module):
@@ -47,12 +47,8 @@ class AdjoinedPair(nn.Module):
         }
         self.widths = widths
         self.norms = nn.ModuleDict({path.replace('.', '/'): module for path, module in norms.items()})
-        own = {
-            f'{path}.{name}'
-            for path, norm in norms.items()
-            for name, _ in (*norm.named_parameters(), *norm.named_buffers())
-        }
-        self._shared = [name for name, _ in (*small.named_parameters(), *small.named_buffers()) if name not in own]
+        own = {f'{path}.{name}' for path, norm in norms.items() for name in _tensors_of(norm)}
+        self._shared = [name for name in _tensors_of(small) if name not in own]
         for name in self._shared:  # they are the full network's; in the small one only their names count
             path, _, last = name.rpartition('.')
             module = get_module(small, path)
@@ -61,6 +57,26 @@ class AdjoinedPair(nn.Module):
             holder[last] = nn.Parameter(blank, requires_grad=False) if holder is module._parameters else blank
         self.__dict__['_small'] = small  # no submodule: its own parameters are in `norms`
         self._draw_masks()
+        self._check_shapes()
+
+    @torch.no_grad()
+    def _check_shapes(self) -> None:
+        """Run both networks once: a number of channels that is written down in a ``forward`` does not narrow."""
+        like = next(self.full.parameters())
+        image = torch.zeros(2, *self.widths.input_shape, device=like.device, dtype=like.dtype)
+        kind = type(self.full).__name__
+        with untouched(self):
+            full = self.full(image)
+            try:
+                small = AdjoinedPair.forward(self, image)
+            except (RuntimeError, ValueError, IndexError, TypeError) as error:
+                reason = str(error).strip().split('\n')[0]
+                raise ValueError(
+                    f'{kind} cannot be run with fewer channels (is a number of them written in its code? exclude= keeps '
+                    f'layers as wide as they are): {reason}'
+                ) from error
+        if small.shape != full.shape:
+            raise ValueError(f'{kind} with fewer channels gives {tuple(small.shape)} in place of {tuple(full.shape)}')
 
     def _draw_masks(self) -> None:
         for name in [name for name in self._buffers if name.startswith('mask_')]:
@@ -115,7 +131,7 @@ class AdjoinedPair(nn.Module):
 
     def small_weights(self) -> dict[str, Tensor]:
         """Return what the small network has of the full one's parameters and buffers, as differentiable views."""
-        whole = dict(self.full.named_parameters()) | dict(self.full.named_buffers())
+        whole = _tensors_of(self.full)
         weights = {}
         for name in self._shared:
             path, _, last = name.rpartition('.')
@@ -131,8 +147,20 @@ class AdjoinedPair(nn.Module):
     def extract(self) -> nn.Module:
         """Return the small network as a plain module with weights of its own, in the mode of the full one."""
         small = narrow(copy.deepcopy(self.full), self.widths)
-        state = {name: tensor.detach() for name, tensor in self.small_weights().items()}
+        values = self.small_weights()
         for path, norm in self.norms.items():
-            state |= {f'{path.replace("/", ".")}.{name}': value for name, value in norm.state_dict().items()}
-        small.load_state_dict({name: state[name] for name in small.state_dict()}, strict=True)
+            values |= {f'{path.replace("/", ".")}.{name}': value for name, value in _tensors_of(norm).items()}
+        with torch.no_grad():
+            for name, tensor in _tensors_of(small).items():
+                tensor.copy_(values[name])
         return small
+
+
+def _tensors_of(network: nn.Module) -> dict[str, Tensor]:
+    """Return parameters and buffers by name: one of two modules under both names, a module's under its first name."""
+    return {
+        f'{path}.{name}' if path else name: tensor
+        for path, module in network.named_modules()
+        for name, tensor in (*module._parameters.items(), *module._buffers.items())
+        if tensor is not None
+    }

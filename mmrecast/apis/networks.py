@@ -180,9 +180,10 @@ def network_configs(source: str | Path, options: Mapping[str, object] | None = N
             raise ValueError(f'{text} has a recipe but no network that it applies to (teacher=… or source=…)')
         return NetworkConfigs(name, shape, teacher or origin, None, origin, recipe)
     if _type(maker) in NARROWED:
-        origin = maker.get(NARROWED[_type(maker)])
+        argument = NARROWED[_type(maker)]
+        origin = maker.get(argument)
         if origin is None:
-            raise ValueError(f'{text} has a {_type(maker)} without the network that is narrowed')
+            raise ValueError(f'{text}: {_type(maker)} needs {argument}=…, the network that it narrows')
         narrowing = {key: maker[key] for key in NARROWING if key in maker}
         divisors = maker.get('divisors', (1, 2, 4)) if _type(maker) == SEARCHED else None
         return NetworkConfigs(name, shape, teacher or origin, None, origin, narrowing=narrowing, divisors=divisors)

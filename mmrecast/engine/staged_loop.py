@@ -213,11 +213,11 @@ class StagedLoop(BaseLoop):
             self.runner.val_loop.run()
         self.runner.call_hook('at_position', kind='epoch')
 
-    def _forget_losses(self) -> None:
-        """Take the former stage's losses out of the log, where the last value would stand on."""
-        scalars = self.runner.message_hub.log_scalars
-        for name in [name for name in scalars if name.startswith('train/loss')]:
-            del scalars[name]
+    def _forget_scalars(self) -> None:
+        """Take what the former stage alone computed out of the log, where the last value would stand on."""
+        for kept in (self.runner.message_hub.log_scalars, self.runner.message_hub._resumed_keys):
+            for name in [name for name in kept if name.startswith('train/')]:
+                del kept[name]
 
     def _set_epoch(self) -> None:
         preprocessor, dataset = self.model.data_preprocessor, self.dataloader.dataset
@@ -266,7 +266,7 @@ class StagedLoop(BaseLoop):
             self._stage_iter = self._stage_epoch = self._batch = 0
             if self._pending_random is not None:
                 self._set_random()
-            self._forget_losses()
+            self._forget_scalars()
             self.model.scheduled.update(self._scheduled)
             self._set_epoch()
             read: list[int] = []

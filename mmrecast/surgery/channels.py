@@ -29,7 +29,7 @@ from mmrecast.utils.modules import device_of, hooked, untouched
 # Operators by what they do to channels; in-place forms are known without their underscore.
 ELEMENTWISE = set(
     'relu relu6 hardtanh silu gelu hardswish hardsigmoid sigmoid tanh mish elu selu celu leaky_relu softplus softsign '
-    'logsigmoid clamp clip exp log abs square sqrt rsqrt neg pow dropout dropout1d dropout2d alpha_dropout '
+    'logsigmoid exp log abs square sqrt rsqrt neg dropout dropout1d dropout2d alpha_dropout '
     'feature_dropout feature_alpha_dropout interpolate upsample contiguous clone detach to float half bfloat16 double '
     'type type_as cpu cuda requires_grad lp_pool1d lp_pool2d'.split()
 ) | {
@@ -40,8 +40,8 @@ ELEMENTWISE = set(
     for tail in ('', '_with_indices')
 }
 BINARY = set(
-    'add sub mul div true_divide maximum minimum rsub __add__ __sub__ __mul__ __truediv__ __radd__ __rsub__ __rmul__ '
-    '__rtruediv__ __iadd__ __isub__ __imul__ __itruediv__'.split()
+    'add sub mul div true_divide maximum minimum rsub pow clamp clip __add__ __sub__ __mul__ __truediv__ __pow__ '
+    '__radd__ __rsub__ __rmul__ __rtruediv__ __rpow__ __iadd__ __isub__ __imul__ __itruediv__ __ipow__'.split()
 )
 RESHAPES = {'flatten', 'view', 'reshape', 'squeeze', 'unsqueeze', 'view_as', 'reshape_as', 'unflatten'}
 REDUCTIONS = {'mean', 'sum', 'amax', 'amin', 'std', 'var'}
@@ -56,7 +56,8 @@ def trace_channels(network: nn.Module, input_shape: Sequence[int]) -> ChannelGra
         input_shape (tuple[int]): (C, H, W) of one image.
 
     Raises:
-        ValueError: The network cannot be run on that shape.
+        ValueError: The network cannot be run on that shape, gives something else than one tensor, or
+            computes where PyTorch's functions cannot be seen.
     """
     shape = tuple(input_shape)
     like = next(network.parameters(), torch.zeros(()))
@@ -68,7 +69,14 @@ def trace_channels(network: nn.Module, input_shape: Sequence[int]) -> ChannelGra
         except (RuntimeError, ValueError, IndexError, TypeError) as error:
             reason = str(error).strip().split('\n')[0]
             raise ValueError(f'{type(network).__name__} cannot be run on input shape {shape}: {reason}') from error
-    tracer.hold(tracer.layouts_in(logits), "it is the network's output")
+    if not isinstance(logits, Tensor):
+        raise ValueError(f'{type(network).__name__} must give one tensor of logits, got a {type(logits).__name__}')
+    parts = tracer.layouts_in(logits)
+    if not parts:
+        raise ValueError(
+            f'the channels of {type(network).__name__} cannot be followed through NumPy, TorchScript or such'
+        )
+    tracer.hold(parts, "it is the network's output")
     return tracer.graph(shape)
 
 
@@ -130,7 +138,7 @@ class _Tracer(TorchFunctionMode):
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
         tensors = [x for x in _tensors((args, kwargs)) if id(x) in self._layouts]
-        results = list(_tensors(out))
+        results = [args[0]] if func is Tensor.__setitem__ else list(_tensors(out))
         if tensors and results:
             name = getattr(func, '__name__', str(func))
             layout = self._follow(name if name.startswith('__') else name.rstrip('_'), tensors, args, kwargs, results)
@@ -153,7 +161,7 @@ class _Tracer(TorchFunctionMode):
         if name in ELEMENTWISE:
             return layout if out.shape[:2] == x.shape[:2] else None
         if name in BINARY:
-            return self._combined(layout, x, args)
+            return self._combined(layout, x, _tensors((args, kwargs)))
         if name in CONCATENATIONS:
             return self._concatenated(args, kwargs, x)
         if name in RESHAPES:
@@ -168,16 +176,17 @@ class _Tracer(TorchFunctionMode):
             return layout if len(pad) <= 2 * (x.dim() - 2) else None
         if name == '__getitem__':
             index = args[1] if isinstance(args[1], tuple) else (args[1],)
-            whole = len(index) > 1 and index[0] == index[1] == slice(None) and all(isinstance(i, slice) for i in index)
+            whole = len(index) > 1 and index[0] == index[1] == slice(None)
+            whole = whole and all(i is None or isinstance(i, slice) for i in index)
             return layout if whole else None
-        return layout if all(result is x for result in results) else None
+        return layout if name != '__setitem__' and all(result is x for result in results) else None
 
     def _weighted(self, x: Tensor, layout: _Layout, out: Tensor, weight: object) -> _Layout | None:
         path, module = self._stack[-1]
         conv = isinstance(module, nn.Conv2d)
         if (
             not isinstance(module, nn.Conv2d | nn.Linear)
-            or weight is not module.weight
+            or weight is not module._parameters.get('weight')  # one that is computed (weight norm) is none
             or x.dim() != (4 if conv else 2)
         ):
             return None
@@ -211,8 +220,8 @@ class _Tracer(TorchFunctionMode):
         self._note(Layer(path, 'norm', (), ()), layout, layout)
         return layout
 
-    def _combined(self, layout: _Layout, x: Tensor, args: tuple) -> _Layout | None:
-        for other in (one for one in args[:2] if isinstance(one, Tensor) and one is not x):
+    def _combined(self, layout: _Layout, x: Tensor, operands: Iterable[Tensor]) -> _Layout | None:
+        for other in (one for one in operands if one is not x):
             if id(other) in self._layouts:
                 if other.dim() != x.dim():
                     return None

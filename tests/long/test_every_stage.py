@@ -17,6 +17,9 @@ def one_iteration_each(leaf: str) -> Config:
     """Return the narrowed config with stages of one iteration, every one of which is checked."""
     cfg = narrowed(leaf)
     cfg.train_cfg.stages = [{**stage, 'epochs': None, 'iters': 1} for stage in cfg.train_cfg.stages]
+    for holder in (cfg, *cfg.train_cfg.stages):  # one iteration of a cycle is its end: too slow to change a float
+        if isinstance(holder.get('param_scheduler'), list):
+            holder.param_scheduler = [one for one in holder.param_scheduler if one['type'] != 'OneCycleLR']
     cfg.custom_hooks = [*cfg.get('custom_hooks', []), dict(type='CheckEveryStep')]
     return cfg
 

@@ -1,3 +1,4 @@
+import inspect
 import json
 
 import pytest
@@ -5,6 +6,8 @@ import torch
 from mmengine.config import Config
 from tiny import CHAIN, SHAPE, classifier, recasting
 
+from mmrecast.algorithms import DifferentiableAdjoinedNetwork
+from mmrecast.algorithms.narrow_student import narrow_by
 from mmrecast.apis.networks import network_configs, networks_of
 from mmrecast.models import build_network
 from mmrecast.surgery.apply import replay
@@ -181,3 +184,102 @@ def test_configs_take_options(write):
     got = network_configs(path, {'model.teacher.backbone.depth': 14})
     assert (got.name, got.teacher['backbone']['depth'], got.source is got.teacher) == ('run', 14, True)
     assert (got.recipe[0]['target'], got.student) == ('ConvBlock', None)
+
+
+# ---- narrowed networks ----------------------------------------------------------------------------------------------
+
+FULL = classifier(widths=(4, 8, 16), shortcut='B')
+HALF = classifier(widths=(4, 4, 8), shortcut='B')  # what alpha=2 above 4 channels leaves of it
+IMAGES = dict(type='BatchPreprocessor', input_shape=SHAPE)
+
+
+def narrow_student(**changes):
+    return dict(type='NarrowStudent', source=FULL, alpha=2, above=4, input_shape=SHAPE) | changes
+
+
+def shapes(network):
+    return {name: value.shape for name, value in network.state_dict().items()}
+
+
+def test_an_adjoined_network(write):
+    model = dict(type='AdjoinedNetwork', network=FULL, checkpoint=ABSENT, alpha=2, above=4, kernel_mask=0.5)
+    got = networks_of(write(model, data_preprocessor=IMAGES))
+    assert (got.name, got.input_shape, got.plan, got.student_plan) == ('run', SHAPE, None, None)
+    assert shapes(got.teacher) == shapes(build_network(FULL)) and shapes(got.student) == shapes(build_network(HALF))
+    assert got.same_blocks and got.teacher_constructor == got.student_constructor
+    assert got.student_widths.layers['head.fc'].inputs == ((0, 8),)
+    assert not got.student.training and got.student.head.fc.weight.data_ptr() != got.teacher.head.fc.weight.data_ptr()
+
+
+def test_every_argument_of_the_narrowing_counts(write):
+    model = dict(type='mmrecast.AdjoinedNetwork', network=FULL, data_preprocessor=IMAGES)
+    some = write(model | dict(alpha=4, above=0, rule='basic', exclude=['backbone.layer1', 'backbone.layer3']))
+    expected = classifier(widths=(4, 2, 16), shortcut='B')
+    assert shapes(networks_of(some).student) == shapes(build_network(expected))
+    by_name = write(model | dict(alpha={'backbone.layer3': 4, 'backbone.layer2': 2}))
+    expected = classifier(widths=(4, 4, 4), shortcut='B')
+    assert shapes(networks_of(by_name).student) == shapes(build_network(expected))
+
+
+def test_before_a_search_there_is_the_full_network_alone(write):
+    model = dict(type='DifferentiableAdjoinedNetwork', network=FULL, above=4, data_preprocessor=IMAGES)
+    path = write(model)
+    got = networks_of(path)
+    assert (got.student, got.student_widths, got.same_blocks) == (None, None, False)
+    assert shapes(got.teacher) == shapes(build_network(FULL))
+    default = inspect.signature(DifferentiableAdjoinedNetwork).parameters['divisors'].default
+    assert network_configs(path).divisors == default
+    assert network_configs(write(model | dict(divisors=[1, 4]))).divisors == [1, 4]
+
+
+def test_a_narrow_student_of_any_distiller(write):
+    """The source stands for a missing teacher; a teacher of another form is not what the student was made of."""
+    alone = networks_of(write(dict(type='SingleTeacherDistill', student=narrow_student())))
+    itself = networks_of(write(narrow_student()))
+    taught = networks_of(write(dict(type='SingleTeacherDistill', student=narrow_student(), teacher=classifier(14))))
+    for got in (alone, itself, taught):
+        assert got.input_shape == SHAPE and shapes(got.student) == shapes(build_network(HALF))
+        assert got.student_widths == alone.student_widths
+    assert shapes(alone.teacher) == shapes(itself.teacher) == shapes(build_network(FULL))
+    assert (alone.same_blocks, taught.same_blocks) == (True, False)
+    assert taught.teacher_constructor['backbone']['depth'] == 14 and taught.plan is None
+
+
+def test_student_files_of_narrowed_networks(tmp_path):
+    network = build_network(FULL)
+    widths = narrow_by(network, SHAPE, alpha=2, above=4)
+    (tmp_path / 'my_run' / 'full').mkdir(parents=True)
+    save_student(str(tmp_path / 'my_run' / 'student.pth'), network, Origin(FULL, None, widths))
+    got = networks_of(tmp_path / 'my_run' / 'student.pth')
+    assert (got.name, got.input_shape, got.plan, got.student_widths) == ('my_run', SHAPE, None, widths)
+    assert shapes(got.teacher) == shapes(build_network(FULL)) and got.same_blocks
+    x = torch.rand(2, *SHAPE)
+    assert torch.equal(got.student(x), network.eval()(x))
+
+    further = str(tmp_path / 'my_run' / 'full' / 'student.pth')
+    save_student(further, build_network(FULL), Origin(FULL), dict(input_shape=list(SHAPE)))
+    got = networks_of(further)
+    assert (got.name, got.teacher, got.input_shape) == ('my_run/full', None, SHAPE)
+    assert networks_of(further, (1, 16, 16)).input_shape == (1, 16, 16)
+
+
+def test_a_recast_and_narrowed_student_file(tmp_path):
+    network = build_network(FULL)
+    plan = make_plan(network, RECIPE, SHAPE)
+    replay(network, plan)
+    widths = narrow_by(network, SHAPE, alpha=2, above=4)
+    save_student(str(tmp_path / 'both.pth'), network, Origin(FULL, plan, widths))
+    got = networks_of(tmp_path / 'both.pth')
+    assert (got.plan, got.student_plan, got.student_widths) == (plan, plan, widths)
+    assert got.student.backbone.layer3[0].conv.out_channels == 8 and shapes(got.teacher) == shapes(build_network(FULL))
+
+
+def test_mistakes_of_narrowing(write):
+    with pytest.raises(ValueError, match='run.py: AdjoinedNetwork needs network=…, the network that it narrows'):
+        networks_of(write(dict(type='AdjoinedNetwork', data_preprocessor=IMAGES)))
+    with pytest.raises(ValueError, match='alpha=3 does not divide the 8 channels'):
+        networks_of(write(dict(type='AdjoinedNetwork', network=FULL, alpha=3, above=4, data_preprocessor=IMAGES)))
+    with pytest.raises(ValueError, match='no layer to adjoin'):
+        networks_of(write(narrow_student(above=16)))
+    with pytest.raises(FileNotFoundError, match='no checkpoint at no/such/student.pth'):
+        networks_of(write(dict(type='AdjoinedNetwork', network='no/such/student.pth')))

@@ -147,12 +147,17 @@ def test_the_search_of_dan(tmp_path):
         type='DifferentiableAdjoinedNetwork', network=classifier(widths=(8, 16, 32)), above=8, divisors=(2, 4),
         gamma=1e-4, data_preprocessor=preprocessor(),
     )  # fmt: skip
-    records = searched(tmp_path, [by_epochs(1), by_epochs(1, 'train')], model=model)
+    hooks = dict(logger=dict(type='LoggerHook', interval=3), checkpoint=dict(type='StagedCheckpointHook'))
+    records = searched(tmp_path, [by_epochs(1), by_epochs(1, 'train')], model=model, default_hooks=hooks)
     assert places(records) == [(0, 0, 0), (0, 1, 3)]
     groups = records[0]['groups']
     assert list(groups) == ['backbone.layer2.0.conv1', 'backbone.layer3.0.conv1']
     for (name, group), widths in zip(groups.items(), ([8, 4], [16, 8]), strict=True):
         assert group == dict(widths=widths, divisors=[2, 4], probabilities=[0.5, 0.5], layers=[name])
+    (log,) = tmp_path.glob('*/vis_data/scalars.json')
+    rows = [row for row in map(json.loads, log.read_text().splitlines()) if 'loss' in row]
+    assert [{'cost', 'loss_cost'} <= set(row) for row in rows] == [True, False]  # nothing stands on from the search
+    assert not {'cost', 'loss_cost'} & set(rows[1]) and {'loss_kd', 'lr', 'tau', 'time'} <= set(rows[1])
 
 
 @pytest.mark.parametrize('interval', [0, -1, 1.5, True, '2'])

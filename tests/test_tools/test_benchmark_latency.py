@@ -9,8 +9,10 @@ import torch
 from mmengine.config import Config
 from tiny import CHAIN, SHAPE, classifier, recasting
 
+from mmrecast.algorithms.narrow_student import narrow_by
 from mmrecast.analysis.block_latency import BlockLatency, Part
 from mmrecast.apis.networks import networks_of
+from mmrecast.models import build_network
 from mmrecast.surgery.apply import replay
 from mmrecast.surgery.plan import make_plan
 from mmrecast.surgery.student_file import Origin, save_student
@@ -151,6 +153,43 @@ def test_blocks_of_teacher_and_student(run, sources, tmp_path):
     for side in (0, 1):  # one round: the parts are those of one pass
         *parts, marked, _ = (row['ms'][side] for row in first['parts'])
         assert sum(parts) == pytest.approx(marked) and min(parts) > 0
+
+
+@pytest.fixture
+def narrowed(write, tmp_path):
+    """Sources of one full network: an adjoined config, its small network for a distiller, another width, two files."""
+    full = classifier(shortcut='B')
+    student = dict(type='NarrowStudent', source=full, alpha=2, above=4, input_shape=SHAPE)
+    adjoined = dict(type='AdjoinedNetwork', network=full, alpha=2, above=4, data_preprocessor=_images())
+    network = build_network(full)
+    widths = narrow_by(network, SHAPE, alpha=2, above=4)
+    save_student(str(tmp_path / 'small.pth'), network, Origin(full, None, widths))
+    save_student(str(tmp_path / 'full.pth'), build_network(full), Origin(full), dict(input_shape=SHAPE))
+    return [
+        write(adjoined, 'adjoined.py'),
+        write(dict(type='SingleTeacherDistill', student=student), 'alone.py'),
+        write(dict(type='SingleTeacherDistill', student=student | dict(above=6)), 'wider.py'),
+        str(tmp_path / 'small.pth'),
+        str(tmp_path / 'full.pth'),
+    ]
+
+
+def test_narrowed_networks_are_told_apart_by_their_widths(tool, narrowed):
+    (group,) = tool.grouped(narrowed, None)
+    assert list(group.networks) == ['ResNet-8', 'adjoined', 'wider'] and group.narrowed == ['adjoined', 'wider']
+    assert group.same == {'adjoined': ['alone', 'small'], 'ResNet-8': ['full']}
+    fcs = [network.head.fc.in_features for network in group.networks.values()]
+    convs = [network.backbone.layer2[0].conv1.out_channels for network in group.networks.values()]
+    assert (fcs, convs) == ([8, 4, 4], [6, 3, 6])
+
+
+def test_blocks_of_full_and_narrowed_networks(run, narrowed, tmp_path):
+    out = tmp_path / 'latency.json'
+    status, text, error = run(narrowed[0], narrowed[2], *QUICK, '--blocks', '--json', out)
+    assert status == 0, error
+    blocks = json.loads(out.read_text())['groups'][0]['blocks']
+    assert [found['networks'] for found in blocks] == [['ResNet-8', 'adjoined'], ['ResNet-8', 'wider']]
+    assert [(row['part'], row['what']) for row in blocks[0]['parts']][1:4] == [(path, 'basic') for path in CHAIN[::2]]
 
 
 def test_blocks_of_a_network_alone(run, tmp_path):

@@ -123,6 +123,31 @@ def test_text_puts_student_beside_teacher(show, student):
     assert 'layers of the teacher' not in show(student)[1]
 
 
+def test_a_narrowed_network_beside_the_full_one(show, tmp_path):
+    """By hand: stages 2 and 3 of widths 6 and 8 become 3 and 4; option-B shortcuts are 1x1."""
+    model = dict(type='AdjoinedNetwork', network=tiny.classifier(shortcut='B'), alpha=2, above=4)
+    path = tiny.write(tiny.config(model | dict(data_preprocessor=tiny.preprocessor()), []), tmp_path / 'c.py')
+    status, text, error = show(path)
+    assert (status, error) == (0, '')
+    lines = text.split('\n')
+    assert lines[2] == 'teacher ImageClassifier → student ImageClassifier'
+    rows = {line.split()[0]: ' '.join(line.split()[1:]) for line in lines if line.startswith(' ')}
+    two, two_half = 9 * (24 + 36) + 24, 9 * (12 + 9) + 12
+    three, three_half = 9 * (48 + 64) + 48, 9 * (12 + 16) + 12
+    assert rows['backbone.layer1.0'].split()[:3] == ['288', '18.4', 'k']
+    assert rows['backbone.layer2.0'].startswith(f'{two} → {two_half} ')
+    assert rows['backbone.layer3.0'].startswith(f'{three / 1000:.1f} k → {three_half} ')
+    full, small = STEM + ONE + two + three, STEM + ONE + two_half + three_half
+    assert any(line.startswith(f'student: {full / small:.2f}x fewer parameters') for line in lines)
+
+
+def test_resnet50_at_a_quarter_is_as_published(show, repo_root):
+    """Convolution weights and multiplications of arXiv 2006.05624's ResNet-50, alpha 4, with torchvision's stem."""
+    config = repo_root / 'configs' / 'distill' / 'adjoined' / 'adjoined_resnet50_alpha4_imagenet.py'
+    found = json.loads(show(config, '--convention', 'cifar', '--json')[1])['networks']['student']['totals']
+    assert (round(found['params'] / 1e6, 3), round(found['mults'] / 1e9, 3)) == (1.705, 1.031)
+
+
 def test_spans_glue_and_head_of_a_flat_network(show, own):
     config = own("""
 class Own(nn.Module):

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from tiny import SHAPE, classifier
 
+from mmrecast.algorithms.narrow_student import narrow_by
 from mmrecast.models import build_network
 from mmrecast.surgery.apply import check_plan
 from mmrecast.surgery.plan import make_plan
@@ -47,6 +48,7 @@ def leave(
     source: dict = TEACHER,
     student: bool = True,
     constructor: bool = True,
+    narrow: dict | None = None,
     **fields,
 ) -> Path:
     """Fill a work directory and return it.
@@ -57,6 +59,7 @@ def leave(
         source (dict): Config of the network it was made of.
         student (bool): Whether there is a ``student.pth``.
         constructor (bool): Whether that holds the config of the source.
+        narrow (dict, optional): Arguments of ``narrow_by`` for what the recipe made.
         **fields: Fields of :func:`result`.
     """
     folder = Path(folder)
@@ -66,8 +69,10 @@ def leave(
     if recipe is not None:
         plan = make_plan(network, recipe, SHAPE)
         check_plan(network, plan)
+    widths = None if narrow is None else narrow_by(network, SHAPE, **narrow)
+    origin = Origin(source if constructor else None, plan, widths)
     if student:
-        save_student(str(folder / 'student.pth'), network, Origin(source if constructor else None, plan))
-    values = dict(input_shape=list(SHAPE), plan=None if plan is None else plan.to_dict()) | fields
+        save_student(str(folder / 'student.pth'), network, origin)
+    values = dict(input_shape=list(SHAPE), **origin.changes()) | fields
     (folder / 'result.json').write_text(json.dumps(result(**values)), encoding='utf-8')
     return folder

@@ -1,10 +1,13 @@
-"""Networks written by hand whose width groups are known, for tests of what narrows together."""
+"""Networks written by hand whose width groups are known and free to narrow, for tests of what narrows together."""
 
+import copy
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from mmrecast.surgery.widths import Widths
 
 SHAPE = (3, 8, 8)
 
@@ -36,11 +39,6 @@ def fc(inputs: int, outputs: int = 10) -> nn.Linear:
 
 def pooled(x: Tensor) -> Tensor:
     return F.adaptive_avg_pool2d(x, 1).flatten(1)
-
-
-def _shuffled(x: Tensor) -> Tensor:
-    n, c, h, w = x.shape
-    return x.view(n, 2, c // 2, h, w).transpose(1, 2).reshape(n, c, h, w)
 
 
 def _gated(m: nn.Module, x: Tensor) -> Tensor:
@@ -85,17 +83,10 @@ def _twice(m: nn.Module, x: Tensor) -> Tensor:
     return m.fc(pooled(m.n(m.b(m.n(m.b(x)).relu())).relu()))
 
 
-def _written(m: nn.Module, x: Tensor) -> Tensor:
-    x = m.a(x).relu()
-    room = torch.zeros(len(x), 12, *x.shape[2:])
-    room[:, :8] = x
-    return m.fc(pooled(m.b(room)))
-
-
 TWO_CONVS = dict(a=conv(3, 8), b=conv(8, 12), fc=fc(12))
 
 
-def _between(middle: Callable[[nn.Module, Tensor], Tensor]) -> Callable[[nn.Module, Tensor], Tensor]:
+def between(middle: Callable[[nn.Module, Tensor], Tensor]) -> Callable[[nn.Module, Tensor], Tensor]:
     """Return a forward pass of two convolutions with something between them."""
     return lambda m, x: m.fc(pooled(m.b(middle(m, m.a(x).relu())).relu()))
 
@@ -124,8 +115,8 @@ FREE = {
     ),
     'difference and maximum': (
         dict(a=conv(3, 8), b=conv(8, 8), c=conv(8, 8), fc=fc(8)),
-        lambda m, x: m.fc(pooled(torch.maximum(1 - (y := m.a(x)), m.c(y)).sub(m.b(y)))),
-        dict(a='a b c'),
+        lambda m, x: m.fc(pooled(torch.maximum(2 * (y := m.a(x)), m.c(y)).sub(m.b(y)))),
+        dict(a='a c b'),
     ),
     'concatenation': (
         dict(a=conv(3, 4), n1=bn(4), b=conv(4, 6), n2=bn(10), c=conv(10, 2), n3=bn(12), fc=fc(12)),
@@ -167,6 +158,11 @@ FREE = {
         _gated_linear,
         dict(a='a up', down='down'),
     ),
+    'gate of linear layers, sliced': (
+        dict(a=conv(3, 8), down=fc(8, 4), up=fc(4, 8), fc=fc(8), slices=True),
+        _gated_linear,
+        dict(a='a up', down='down'),
+    ),
     'flatten before linear': (
         dict(a=conv(3, 8), n=bn(8), hidden=fc(8 * 16, 12), fc=fc(12)),
         lambda m, x: m.fc(m.hidden(F.max_pool2d(m.n(m.a(x)).relu(), 2).flatten(1)).relu()),
@@ -181,7 +177,7 @@ FREE = {
     'in-place': (dict(a=conv(3, 8), n1=bn(8), b=conv(8, 8), fc=fc(8 * 16)), _inplace, dict(a='a b')),
     'dropout': (
         TWO_CONVS | dict(drop=nn.Dropout(0.5), drop2d=nn.Dropout2d(0.5)),
-        _between(lambda m, x: m.drop2d(m.drop(x))),
+        between(lambda m, x: m.drop2d(m.drop(x))),
         dict(a='a', b='b'),
     ),
     'spatial attention': (
@@ -194,124 +190,38 @@ FREE = {
         lambda m, x: m.fc(m.b(m.a(x).relu()).relu().mean(-1).mean(dim=2)),
         dict(a='a', b='b'),
     ),
-    'slices of places': (TWO_CONVS, _between(lambda m, x: x[:, :, ::2, ::2]), dict(a='a', b='b')),
-    'padding of places': (TWO_CONVS, _between(lambda m, x: F.pad(x, (1, 1, 1, 1))), dict(a='a', b='b')),
+    'slices of places': (TWO_CONVS, between(lambda m, x: x[:, :, ::2, ::2]), dict(a='a', b='b')),
+    'padding of places': (TWO_CONVS, between(lambda m, x: F.pad(x, (1, 1, 1, 1))), dict(a='a', b='b')),
     'interpolation': (
         TWO_CONVS,
-        _between(lambda m, x: F.interpolate(x, scale_factor=2.0)),
+        between(lambda m, x: F.interpolate(x, scale_factor=2.0)),
         dict(a='a', b='b'),
     ),
     'concatenation with a constant': (
         dict(a=conv(3, 8), b=conv(10, 12), fc=fc(12)),
-        _between(lambda m, x: torch.cat([x, torch.ones(len(x), 2, *x.shape[2:])], 1)),
+        between(lambda m, x: torch.cat([x, torch.ones(len(x), 2, *x.shape[2:])], 1)),
         dict(a='a', b='b'),
     ),
+    'squares': (TWO_CONVS, between(lambda m, x: 0 - (x**2).clamp(0, 3).pow(1.5)), dict(a='a', b='b')),
     'a number of its own': (
         TWO_CONVS | dict(scale=nn.Parameter(torch.tensor([1.5]))),
-        _between(lambda m, x: x * m.scale + 0.1 * x / 2),
+        between(lambda m, x: x * m.scale + 0.1 * x / 2),
         dict(a='a', b='b'),
     ),
     'places with weights': (
         TWO_CONVS | dict(map=nn.Parameter(torch.rand(1, 1, 8, 8))),
-        _between(lambda m, x: m.map * x),
+        between(lambda m, x: m.map * x),
         dict(a='a', b='b'),
     ),
     'circular padding': (
         dict(a=conv(3, 8, padding_mode='circular'), b=conv(8, 12), fc=fc(12)),
-        _between(lambda m, x: x),
+        between(lambda m, x: x),
         dict(a='a', b='b'),
     ),
     'norms of instances': (
         TWO_CONVS | dict(n=nn.InstanceNorm2d(8, affine=True), m=nn.InstanceNorm2d(8)),
-        _between(lambda m, x: m.m(m.n(x)).relu()),
+        between(lambda m, x: m.m(m.n(x)).relu()),
         dict(a='a', b='b'),
-    ),
-}  # fmt: skip
-
-
-def _functional(m: nn.Module, x: Tensor) -> Tensor:
-    return F.conv2d(x, m.kernel, padding=1)
-
-
-# name: (modules, forward pass, groups that are held besides 'fc', what is said of them)
-HELD = {
-    'shortcut of zeros': (
-        dict(a=conv(3, 8), b=conv(8, 12), fc=fc(12)),
-        lambda m, x: m.fc(pooled(m.b(y := m.a(x).relu()) + F.pad(y, (0, 0, 0, 0, 2, 2)))),
-        'a b', "pad in Net '' does not keep the channels apart",
-    ),
-    'channel shuffle': (
-        TWO_CONVS, _between(lambda m, x: _shuffled(x)), 'a', "view in Net '' does not keep the channels apart",
-    ),
-    'shuffle by a module': (
-        TWO_CONVS | dict(shuffle=nn.ChannelShuffle(2)), _between(lambda m, x: m.shuffle(x)), 'a',
-        "native_channel_shuffle in ChannelShuffle 'shuffle' does not keep the channels apart",
-    ),
-    'layer scale': (
-        TWO_CONVS | dict(scale=nn.Parameter(torch.ones(8, 1, 1))), _between(lambda m, x: m.scale * x), 'a',
-        "mul in Net '' does not keep the channels apart",
-    ),
-    'a bound per channel': (
-        TWO_CONVS | dict(low=nn.Parameter(torch.ones(8, 1, 1))), _between(lambda m, x: x.clamp(min=m.low)), 'a',
-        "clamp in Net '' does not keep the channels apart",
-    ),
-    'weights of no module': (
-        TWO_CONVS | dict(kernel=nn.Parameter(torch.randn(8, 8, 3, 3))), _between(_functional), 'a',
-        "conv2d in Net '' does not keep the channels apart",
-    ),
-    'weights of another module': (
-        dict(a=conv(3, 8), b=conv(8, 8), fc=fc(8)),
-        lambda m, x: m.fc(pooled(F.conv2d(m.b(m.a(x)), m.b.weight, padding=1))), 'b', "conv2d in Net ''",
-    ),
-    'group norm': (
-        TWO_CONVS | dict(n=nn.GroupNorm(2, 8)), _between(lambda m, x: m.n(x)), 'a', "group_norm in GroupNorm 'n'",
-    ),
-    'layer norm of places and channels': (
-        TWO_CONVS | dict(n=nn.LayerNorm([8, 8, 8])), _between(lambda m, x: m.n(x)), 'a', "layer_norm in LayerNorm 'n'",
-    ),
-    'a slope per channel': (TWO_CONVS | dict(act=nn.PReLU(8)), _between(lambda m, x: m.act(x)), 'a', 'prelu in PReLU'),
-    'softmax over channels': (TWO_CONVS, _between(lambda m, x: x.softmax(1)), 'a', "softmax in Net ''"),
-    'transposed convolution': (
-        TWO_CONVS | dict(up=nn.ConvTranspose2d(8, 8, 2, 2)), _between(lambda m, x: m.up(x)), 'a',
-        "conv_transpose2d in ConvTranspose2d 'up'",
-    ),
-    'convolution over channels': (
-        TWO_CONVS | dict(eca=nn.Conv1d(1, 1, 3, padding=1)),
-        _between(lambda m, x: x * m.eca(x.mean((2, 3)).unsqueeze(1)).squeeze(1)[:, :, None, None].sigmoid()),
-        'a', "unsqueeze in Net ''",
-    ),
-    'mean over channels': (TWO_CONVS, _between(lambda m, x: x * x.mean(1, keepdim=True)), 'a', "mean in Net ''"),
-    'some of the channels': (
-        TWO_CONVS, _between(lambda m, x: x + torch.cat([x[:, 4:], x[:, :4]], 1)), 'a', "__getitem__ in Net ''",
-    ),
-    'halves': (
-        dict(a=conv(3, 16), b=conv(8, 12), fc=fc(12)), _between(lambda m, x: torch.mul(*x.chunk(2, 1))), 'a',
-        "chunk in Net ''",
-    ),
-    'written into another tensor': (dict(a=conv(3, 8), b=conv(12, 12), fc=fc(12)), _written, 'a', "__setitem__ in Net"),
-    'copied into another tensor': (
-        TWO_CONVS, _between(lambda m, x: torch.empty(len(x), 8, 8, 8).copy_(x)), 'a', "copy_ in Net ''",
-    ),
-    'channels last': (
-        dict(a=conv(3, 8), b=fc(8, 8), fc=fc(8)),
-        lambda m, x: m.fc(m.b(m.a(x).permute(0, 2, 3, 1)).mean((1, 2))), 'a', "permute in Net ''",
-    ),
-    'scaled by its norm': (TWO_CONVS, _between(lambda m, x: F.normalize(x, dim=1)), 'a', "normalize in Net ''"),
-    'weights with a norm of their own': (
-        dict(a=conv(3, 8), b=nn.utils.parametrizations.weight_norm(conv(8, 12)), fc=fc(12)),
-        _between(lambda m, x: x), 'a', "conv2d in ParametrizedConv2d 'b'",
-    ),
-    'sum of channels put together otherwise': (
-        dict(a=conv(3, 4), b=conv(3, 6), c=conv(3, 10), fc=fc(10)),
-        lambda m, x: m.fc(pooled(torch.cat([m.a(x), m.b(x)], 1) + m.c(x))), 'a b c',
-        'it is added to .or multiplied by. channels that are put together otherwise',
-    ),
-    'sum with the image': (
-        dict(a=conv(3, 3), fc=fc(3)), lambda m, x: m.fc(pooled(m.a(x) + x)), 'a', 'it is the image',
-    ),
-    'grouped on a concatenation': (
-        dict(a=conv(3, 4), b=conv(3, 4), c=conv(8, 8, groups=2), fc=fc(8)),
-        lambda m, x: m.fc(pooled(m.c(torch.cat([m.a(x), m.b(x)], 1)))), 'a b', "conv2d in Conv2d 'c'",
     ),
 }  # fmt: skip
 
@@ -320,11 +230,32 @@ def build(table: dict, name: str) -> Net:
     """Return a network of a table, with statistics and scales that are not those of new layers."""
     modules, run = table[name][:2]
     torch.manual_seed(0)
-    network = Net(run, **modules)
+    network = Net(run, **copy.deepcopy(modules))
+    for module in network.modules():
+        if hasattr(module, 'reset_parameters'):
+            module.reset_parameters()
     with torch.no_grad():
         for norm in (m for m in network.modules() if isinstance(m, nn.BatchNorm2d)):
             norm.running_mean.normal_(0, 0.1)
             norm.running_var.uniform_(0.5, 1.5)
             norm.weight.uniform_(0.7, 1.3)
             norm.bias.normal_(0, 0.1)
+    return network
+
+
+@torch.no_grad()
+def zeroed(network: nn.Module, widths: Widths) -> nn.Module:
+    """Return a copy whose dropped channels are all zeros: what narrowing must compute, by another way.
+
+    Filters and norms of dropped channels become zeros; every reader keeps all its weights. It is the narrow network
+    where operators between layers make zeros of zeros.
+    """
+    network = copy.deepcopy(network)
+    for path, kept in widths.layers.items():
+        layer = network.get_submodule(path)
+        for tensor in layer.parameters(recurse=False):
+            dropped = torch.ones(len(tensor), dtype=torch.bool)
+            for start, stop in kept.outputs:
+                dropped[start:stop] = False
+            tensor[dropped] = 0
     return network

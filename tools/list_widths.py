@@ -119,7 +119,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument('--alpha', nargs='+', metavar='N', help="divisor, or PATTERN=N … (the config's, else 4)")
     parser.add_argument('--above', type=int, metavar='N', help="channels up to which none narrows (config's, else 64)")
     parser.add_argument('--rule', choices=RULES, help="(the config's, else auto)")
-    parser.add_argument('--exclude', nargs='+', metavar='PATTERN', help="modules that keep their width (the config's)")
+    parser.add_argument('--exclude', nargs='*', metavar='PATTERN', help="modules that keep their width (the config's)")
     parser.add_argument(
         '--shape', nargs=3, type=int, metavar=('C', 'H', 'W'), help="input (the config's, else 3 224 224)"
     )

@@ -135,11 +135,8 @@ class AdjoinedNetwork(Distiller):
     @property
     def origin(self) -> Origin:
         """Origin: Of the small network."""
-        base, widths = self._full_origin, self.small_widths
-        if base.widths is None:
-            return Origin(base.constructor, base.plan, widths)
-        nested = dict(type='RecastNetwork', source=base.constructor, **base.changes())
-        return Origin(nested, None, widths)
+        widths = self.small_widths
+        return self._full_origin if widths is None else self._full_origin.narrowed(widths)
 
     @property
     def small_widths(self) -> Widths:

@@ -72,8 +72,8 @@ class AdjoinedPair(nn.Module):
             except (RuntimeError, ValueError, IndexError, TypeError) as error:
                 reason = str(error).strip().split('\n')[0]
                 raise ValueError(
-                    f'{kind} cannot be run with fewer channels (is a number of them written in its code? exclude= keeps '
-                    f'layers as wide as they are): {reason}'
+                    f'{kind} cannot be run with fewer channels (is a number of them written in its code? exclude= '
+                    f'keeps layers as wide as they are): {reason}'
                 ) from error
         if small.shape != full.shape:
             raise ValueError(f'{kind} with fewer channels gives {tuple(small.shape)} in place of {tuple(full.shape)}')

@@ -123,7 +123,8 @@ def _why_none(
     if not convs:
         return 'the network has no convolution whose channels could be followed'
     if fixed:
-        return f'{len(fixed)} groups are wide enough but cannot narrow; {fixed[0].name!r} is held: {fixed[0].fixed}'
+        wide = '1 group is' if len(fixed) == 1 else f'{len(fixed)} groups are'
+        return f'{wide} wide enough but cannot narrow; {fixed[0].name!r} is held: {fixed[0].fixed}'
     if left_out:
         return 'exclude leaves none'
     widest = max(convs.values(), key=lambda layer: size(layer.outputs))

@@ -1,7 +1,7 @@
 import finished
 import pytest
 import torch
-from tiny import SHAPE
+from tiny import SHAPE, classifier
 
 from mmrecast.analysis import comparison as module
 from mmrecast.analysis.comparison import compare
@@ -111,3 +111,33 @@ def test_mistakes_show_before_anything_is_read(tmp_path):
         compare(nowhere, {1: 0})
     with pytest.raises(FileNotFoundError, match='no result at'):
         compare(nowhere, {}, device='gpu')
+
+
+def test_both_networks_of_an_adjoined_run(leave, timed):
+    """WORK_DIR and WORK_DIR/full beside the small network alone: a line each, and what all are made of as the base."""
+    full, narrow = classifier(widths=(4, 8, 16), shortcut='B'), dict(alpha=2, above=4)
+    folders = [
+        leave('run', None, source=full, narrow=narrow, method='adjoined', teacher=None, top1=80.0),
+        leave('run/full', None, source=full, method='adjoined (full)', teacher=None, network='full', top1=85.0),
+        leave('alone', None, source=full, narrow=narrow, method='backprop', teacher=None, top1=75.0),
+        leave('dan', None, source=full, narrow=dict(alpha={'backbone.layer2': 4}), method='dan', teacher=None),
+    ]
+    compared = compare(folders, {1: 2}, threads=1)
+    base, small, whole, alone, dan = compared.rows
+    assert [row.label for row in compared.rows] == [
+        'teacher', 'adjoined (ResNet-8, 0.571x the width)', 'adjoined (full, ResNet-8)',
+        'backprop (ResNet-8, 0.571x the width)', 'dan (ResNet-8, 0.786x the width)',
+    ]  # fmt: skip
+    weights = [9 * (4 + 2 * 16 + 4 * a + a * a + a * b + b * b) + 4 * a + a * b for a, b in ((8, 16), (4, 8), (2, 16))]
+    assert [row.complexity.params for row in (whole, small, dan)] == weights
+    assert base.complexity == whole.complexity and alone.measures == small.measures
+    assert [row.error and row.error.mean for row in compared.rows] == [None, 20, 15, 25, 12]
+    assert small.speed_ups[1] == whole.latencies[1].median_ms / small.latencies[1].median_ms > 1
+    assert not compared.plans and not compared.notes and compared.teacher_name == 'ResNet-8'
+
+
+def test_a_folder_of_runs_stands_for_their_students(leave, timed, tmp_path):
+    """The further network of a run is named by its own folder."""
+    leave('runs/a', method='adjoined')
+    leave('runs/a/full', None, method='adjoined (full)', network='full')
+    assert [row.label for row in compare([tmp_path / 'runs'], {}).rows] == ['teacher', 'adjoined']

@@ -79,6 +79,8 @@ def test_broken_files(tmp_path, text, message):
         (dict(teacher=[90.0]), 'teacher is not what a run writes'),
         (dict(stages=[1]), 'stages is not what a run writes'),
         (dict(plan=dict(blocks=[])), 'plan is not what a run writes'),
+        (dict(widths=[1]), 'widths is not what a run writes'),
+        (dict(widths=dict(layers=[1])), 'widths is not what a run writes'),
     ],
 )
 def test_fields_of_the_wrong_type(save_result, fields, message):
@@ -140,3 +142,24 @@ def test_extra_fields_are_kept(save_result):
     folder = save_result('a', more=[1])
     (result,) = read_results([folder])
     assert result == {**json.loads((folder / 'result.json').read_text()), 'path': str(folder / 'result.json')}
+
+
+def test_students_are_told_apart_by_their_widths(make_result):
+    def widths(*layers):
+        return dict(input_shape=[1, 8, 8], layers={path: dict(inputs=[[0, 4]], outputs=[[0, n]]) for path, n in layers})
+
+    plan = dict(entries=[dict(path='a', action='recast', target=None, in_channels=1, out_channels=1)])
+    results = [
+        make_result(constructor=dict(a=1)),
+        make_result(constructor=dict(a=1), widths=widths(('conv', 2))),
+        make_result(constructor=dict(a=1), widths=widths(('conv', 1))),
+        make_result(constructor=dict(a=2), widths=widths(('conv', 1))),
+        make_result(widths=widths(('conv', 1))),
+        make_result(plan=plan),
+        make_result(plan=plan, widths=widths(('conv', 1))),
+    ]
+    keys = [student_key(result) for result in results]
+    assert len(set(keys)) == len(keys) and all(keys)
+    again = make_result(widths=widths(('b', 1), ('conv', 2))), make_result(widths=widths(('conv', 2), ('b', 1)))
+    assert student_key(again[0]) == student_key(again[1])
+    assert student_key(make_result(constructor=dict(a=1), widths=widths())) == keys[0]  # a divisor of 1 narrows nothing

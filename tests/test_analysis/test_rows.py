@@ -116,3 +116,10 @@ def test_the_teachers_own_training_is_the_teachers_line(make_result, known):
     assert (kd.label, backprop.label, backprop.images.mean) == ('kd', 'backprop', 5)
     worse = table_rows([results[0] | dict(top1=80.0), *results[1:]])
     assert worse[0].images is None and len(worse) == 4
+
+
+def test_a_methods_further_network_has_one_bracket(make_result):
+    results = [make_result('adjoined', constructor=dict(type='A')),
+               make_result('adjoined (full)', constructor=dict(type='B'))]  # fmt: skip
+    assert labels(results) == ['adjoined (A)', 'adjoined (full, B)']
+    assert labels(results[1:]) == ['adjoined (full)']

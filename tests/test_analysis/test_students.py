@@ -68,8 +68,12 @@ def test_the_teachers_own_run_gives_its_weights(leave):
 
 
 @pytest.mark.parametrize(
-    'fields', [dict(top1=89.0), dict(top1=None), dict(teacher=dict(top1=90.0)), dict(source=classifier(depth=8))]
-)
+    'fields',
+    [
+        dict(top1=89.0), dict(top1=None), dict(teacher=dict(top1=90.0)), dict(source=classifier(depth=8)),
+        dict(network='full'), dict(narrow=dict(alpha=2, above=0)),
+    ],
+)  # fmt: skip
 def test_what_is_not_the_teachers_own_run(leave, fields):
     results = read(leave('students'), leave('other', None, **(dict(method='b', top1=90.0, teacher=None) | fields)))
     assert teachers_own(results) == []
@@ -136,6 +140,8 @@ def test_a_teacher_of_an_unknown_class_is_not_compared(leave, tmp_path):
         (dict(type='TorchvisionClassifier', name='resnet50'), 'resnet50'),
         (dict(type='TimmClassifier', model_name='resnet26'), 'resnet26'),
         (dict(type='mmrecast.RecastNetwork', source=classifier(depth=14), plan={}), 'recast ResNet-14'),
+        (dict(type='RecastNetwork', source=classifier(depth=14), plan=None, widths={}), 'narrowed ResNet-14'),
+        (dict(type='RecastNetwork', source=classifier(depth=14), plan={}, widths={}), 'narrowed recast ResNet-14'),
         (dict(type='MyNet'), 'MyNet'),
     ],
 )
@@ -163,3 +169,66 @@ def test_students_of_one_name_are_numbered(make_result):
     ]  # fmt: skip
     networks = [make_result(constructor=dict(type='Net', dropout=p)) for p in (0.1, 0.2)]
     assert list(student_names(networks).values()) == ['Net', 'Net no. 2']
+
+
+# ---- narrowed students ----------------------------------------------------------------------------------------------
+
+FULL = classifier(widths=(4, 8, 16), shortcut='B')  # filters by hand: 4, 4 + 4, 8 + 8 + 8, 16 + 16 + 16: 84
+
+
+@pytest.fixture
+def left(leave):
+    """Return a function that fills a work directory of an adjoined run: of its small network, or the full one."""
+
+    def fill(name, alpha=None, **fields):
+        narrow = None if alpha is None else dict(alpha=alpha, above=4)
+        method = fields.pop('method', 'adjoined' if narrow else 'adjoined (full)')
+        fields = ({} if narrow else dict(network='full')) | dict(method=method, teacher=None) | fields
+        return leave(name, fields.pop('recipe', None), source=FULL, narrow=narrow, **fields)
+
+    return fill
+
+
+def test_names_of_narrowed_students(left):
+    """Of 84 filters α = 2 leaves 48 and α = 4 leaves 30; a search may halve 16, or 8 and 8, of them."""
+    one, two = {'backbone.layer3.0.conv1': 2}, {'backbone.layer2.0.conv2': 2}
+    results = read(*(left(str(i), alpha, method=str(i)) for i, alpha in enumerate((2, 4, one, two, None, 2))))
+    names = student_names(results)
+    assert list(names.values()) == [
+        'ResNet-8, 0.571x the width', 'ResNet-8, 0.357x the width', 'ResNet-8, 0.905x the width',
+        'ResNet-8, 0.905x the width no. 2', 'ResNet-8',
+    ]  # fmt: skip
+    assert len({student_key(r) for r in results}) == 5 and student_key(results[0]) == student_key(results[-1])
+    networks = load_networks(results, SHAPE)
+    fcs = [networks.students[key].head.fc.in_features for key in names]
+    assert fcs == [8, 4, 16, 16, 16] and not networks.sources and networks.teacher.head.fc.in_features == 16
+
+
+def test_names_of_recast_and_narrowed_students(leave):
+    """Three blocks become convolutions of 4, 8 and 16, of which the last is halved: 24 of 32 filters with the stem."""
+    recipe = [dict(source='backbone.layer*.*', target='ConvBlock')]
+    folders = [
+        leave('plain', recipe, source=FULL),
+        leave('narrow', recipe, source=FULL, narrow=dict(alpha={'backbone.layer3': 2}), method='adjoined'),
+    ]
+    results = read(*folders)
+    assert list(student_names(results).values()) == ['3 × ConvBlock', '3 × ConvBlock, 0.75x the width']
+    networks = load_networks(results, SHAPE)
+    assert [n.backbone.layer3[0].conv.out_channels for n in networks.students.values()] == [16, 8]
+    assert len(networks.sources) == 2
+
+
+def test_a_narrowed_student_that_nobody_can_build_has_a_name(left):
+    (result,) = read(left('a', 2, constructor=False))
+    assert list(student_names([result]).values()) == ['narrowed'] and result['width_share'] is None
+    assert 'holds no constructor' in load_networks([result], SHAPE).absent[student_key(result)]
+
+
+def test_what_a_narrowed_student_was_made_of_stands_for_the_teacher(left, leave):
+    """Unless a run records its teacher, or a recast student tells its source."""
+    adjoined, full = left('small', 2), left('full')
+    assert [c['backbone']['widths'] for c, _ in teacher_constructors(read(adjoined, full))] == [(4, 8, 16)]
+    recast = leave('recast', method='backprop', teacher=None)
+    assert [network_name(c) for c, _ in teacher_constructors(read(adjoined, full, recast))] == ['ResNet-14']
+    taught = leave('kd', method='kd', teacher=dict(top1=90.0, constructor=classifier(depth=20)))
+    assert [network_name(c) for c, _ in teacher_constructors(read(adjoined, taught))] == ['ResNet-20']

@@ -12,10 +12,9 @@ from tiny import CHAIN, SHAPE, classifier, recasting
 from mmrecast.algorithms.narrow_student import narrow_by
 from mmrecast.analysis.block_latency import BlockLatency, Part
 from mmrecast.apis.networks import networks_of
-from mmrecast.models import build_network
 from mmrecast.surgery.apply import replay
 from mmrecast.surgery.plan import make_plan
-from mmrecast.surgery.student_file import Origin, save_student
+from mmrecast.surgery.student_file import Origin, build_source, save_student
 
 TOOL = Path(__file__).parents[2] / 'tools' / 'analysis_tools' / 'benchmark_latency.py'
 RECIPE = [dict(source='backbone.layer*.*', target='ConvBlock')]
@@ -161,10 +160,10 @@ def narrowed(write, tmp_path):
     full = classifier(shortcut='B')
     student = dict(type='NarrowStudent', source=full, alpha=2, above=4, input_shape=SHAPE)
     adjoined = dict(type='AdjoinedNetwork', network=full, alpha=2, above=4, data_preprocessor=_images())
-    network = build_network(full)
+    network, constructor = build_source(full)
+    save_student(str(tmp_path / 'full.pth'), network, Origin(constructor), dict(input_shape=SHAPE))
     widths = narrow_by(network, SHAPE, alpha=2, above=4)
-    save_student(str(tmp_path / 'small.pth'), network, Origin(full, None, widths))
-    save_student(str(tmp_path / 'full.pth'), build_network(full), Origin(full), dict(input_shape=SHAPE))
+    save_student(str(tmp_path / 'small.pth'), network, Origin(constructor, None, widths))
     return [
         write(adjoined, 'adjoined.py'),
         write(dict(type='SingleTeacherDistill', student=student), 'alone.py'),

@@ -130,7 +130,7 @@ def test_a_search_shows_what_it_chooses_among(show, write):
             "error: 'layer2.0.conv2' and 'layer2.1.conv2' narrow together",
         ),
         (['torchvision:resnet18', '--above', '600'], 'error: no layer to adjoin: '),
-        (['torchvision:resnet18', '--exclude', 'layer9'], "error: pattern 'layer9' matches nothing"),
+        (['torchvision:resnet18', '--exclude', 'layer9'], "error: block path 'layer9' matches nothing (nearest: layer"),
         (
             ['torchvision:resnet18', '--shape', '1', '32', '32'],
             'error: ResNet cannot be run on input shape (1, 32, 32)',

@@ -169,7 +169,9 @@ def test_costs_of_the_guide_exist(guide) -> None:
     assert costs == list(KINDS)
 
 
-@pytest.mark.parametrize('option', ['kernel_mask', 'shared_prefix', 'warmup', 'kl_weight', 'exclude', 'rule', 'checkpoint'])
+@pytest.mark.parametrize(
+    'option', ['kernel_mask', 'shared_prefix', 'warmup', 'kl_weight', 'exclude', 'rule', 'checkpoint']
+)
 def test_options_that_the_guide_names_exist(option) -> None:
     assert f'`{option}' in GUIDE or f'({option}' in GUIDE
     assert option in inspect.signature(MODELS.get('AdjoinedNetwork').__init__).parameters

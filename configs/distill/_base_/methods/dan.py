@@ -1,6 +1,6 @@
 # Differentiable Adjoined Networks (Nath et al., 2020): a search for the width of every group of layers, then AN with
-# the widths found. γ, the weight of the cost in the search, is the network's own and stands in the leaf. WidthHook keeps
-# the probabilities in widths.json.
+# the widths found. γ, the weight of the cost in the search, is the network's own and stands in the leaf. WidthHook
+# keeps the probabilities in widths.json.
 model = dict(
     type='DifferentiableAdjoinedNetwork',
     divisors=(1, 2, 4),

@@ -68,9 +68,9 @@ def _residual(m: nn.Module, x: Tensor) -> Tensor:
 
 def _inplace(m: nn.Module, x: Tensor) -> Tensor:
     x = F.relu(m.n1(m.a(x)), inplace=True)
-    y = m.b(x).relu_()
+    y = m.b(x)
     y.add_(x).mul_(0.5)
-    return m.fc(torch.flatten(F.max_pool2d(F.dropout(y, 0.5, m.training, True), 2), 1))
+    return m.fc(torch.flatten(F.max_pool2d(F.dropout(y, 0.5, m.training, True).relu_(), 2), 1))
 
 
 def _spatial(m: nn.Module, x: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ from mmrecast.models import build_network
 from mmrecast.surgery.chain import Shape
 from mmrecast.surgery.channel_graph import ChannelGraph, WidthGroup, size
 from mmrecast.surgery.channels import trace_channels
-from mmrecast.surgery.widths import RULES, adjoined_groups, check_divisor, divisors_for
+from mmrecast.surgery.width_rules import RULES, adjoined_groups, check_divisor, divisors_for
 from mmrecast.utils.cli import KeyValues, told_in_one_line
 from mmrecast.utils.setup_env import register_all_modules
 

@@ -23,7 +23,8 @@ from mmrecast.registry import MODELS
 from mmrecast.stages import Stage
 from mmrecast.surgery.channels import trace_channels
 from mmrecast.surgery.student_file import Origin
-from mmrecast.surgery.widths import Widths, divisors_for, widths_of
+from mmrecast.surgery.width_rules import divisors_for
+from mmrecast.surgery.widths import Widths, widths_of
 from mmrecast.utils.modules import device_of
 
 
@@ -41,8 +42,8 @@ class AdjoinedNetwork(Distiller):
             run (a recast student can be adjoined).
         checkpoint (str, optional): File with its weights. Defaults to None: as it is initialised.
         alpha (int | dict[str, int]): Width divisor α of all adjoined layers, or by pattern of modules; see
-            ``surgery.widths.divisors_for``. Defaults to 4.
-        above, rule, exclude: What is adjoined; see ``surgery.widths.adjoined_groups``.
+            ``surgery.width_rules.divisors_for``. Defaults to 4.
+        above, rule, exclude: What is adjoined; see ``surgery.width_rules.adjoined_groups``.
         kernel_mask (float): Share of a kernel's places that is zero in the small network's narrowed convolutions, drawn
             once per layer. Defaults to 0.
         shared_prefix (bool): Whether what comes before the first narrowed layer (stem and first stage) runs once for

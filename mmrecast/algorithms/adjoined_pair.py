@@ -38,7 +38,7 @@ class AdjoinedPair(nn.Module):
 
     def set_widths(self, widths: Widths) -> None:
         """Give the small network other widths; its normalisation layers begin as the kept part of the full one's."""
-        small = narrow(copy.deepcopy(self.full), widths)
+        small = narrow(_copied(self.full), widths)
         once = tuple(f'{path}.' for path in (self.suffix.skipped if self.suffix else ()))
         norms = {
             path: module
@@ -51,7 +51,7 @@ class AdjoinedPair(nn.Module):
         self._shared = [name for name in _tensors_of(small) if name not in own]
         for name in self._shared:  # they are the full network's; in the small one only their names count
             path, _, last = name.rpartition('.')
-            module = get_module(small, path)
+            module = small.get_submodule(path)  # the network itself for ''
             holder = module._parameters if last in module._parameters else module._buffers
             blank = torch.empty(holder[last].shape, device='meta')
             holder[last] = nn.Parameter(blank, requires_grad=False) if holder is module._parameters else blank
@@ -146,7 +146,7 @@ class AdjoinedPair(nn.Module):
 
     def extract(self) -> nn.Module:
         """Return the small network as a plain module with weights of its own, in the mode of the full one."""
-        small = narrow(copy.deepcopy(self.full), self.widths)
+        small = narrow(_copied(self.full), self.widths)
         values = self.small_weights()
         for path, norm in self.norms.items():
             values |= {f'{path.replace("/", ".")}.{name}': value for name, value in _tensors_of(norm).items()}
@@ -154,6 +154,12 @@ class AdjoinedPair(nn.Module):
             for name, tensor in _tensors_of(small).items():
                 tensor.copy_(values[name])
         return small
+
+
+def _copied(network: nn.Module) -> nn.Module:
+    """Return a copy; what hooks compute at every call (the old ``weight_norm``) has a graph that cannot be copied."""
+    computed = [v for m in network.modules() for v in vars(m).values() if isinstance(v, Tensor) and not v.is_leaf]
+    return copy.deepcopy(network, {id(tensor): tensor.detach() for tensor in computed})
 
 
 def _tensors_of(network: nn.Module) -> dict[str, Tensor]:

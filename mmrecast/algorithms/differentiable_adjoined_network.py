@@ -18,7 +18,8 @@ from mmrecast.algorithms.width_cost import build_cost
 from mmrecast.registry import MODELS
 from mmrecast.stages import Stage
 from mmrecast.surgery.student_file import Origin
-from mmrecast.surgery.widths import Widths, adjoined_groups, check_divisor, widths_of
+from mmrecast.surgery.width_rules import adjoined_groups, check_divisor
+from mmrecast.surgery.widths import Widths, widths_of
 
 
 @MODELS.register_module()

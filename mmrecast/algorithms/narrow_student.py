@@ -10,7 +10,8 @@ from mmrecast.models import build_network, network_config, untrained
 from mmrecast.registry import MODELS
 from mmrecast.surgery.channels import trace_channels
 from mmrecast.surgery.student_file import Origin, build_source, is_weight_file
-from mmrecast.surgery.widths import Widths, divisors_for, narrow, widths_of
+from mmrecast.surgery.width_rules import divisors_for
+from mmrecast.surgery.widths import Widths, narrow, widths_of
 from mmrecast.utils.modules import get_module
 
 
@@ -35,7 +36,7 @@ def narrow_student(
     Args:
         source (dict | str | nn.Module): The full network, as for :class:`Distiller`; its weights, and an ``init_cfg``
             in its config, do not matter. A module is changed in place and begins as PyTorch's layers do.
-        alpha, above, rule, exclude: See ``surgery.widths.divisors_for``.
+        alpha, above, rule, exclude: See ``surgery.width_rules.divisors_for``.
         input_shape (tuple[int]): (C, H, W). Defaults to (3, 32, 32).
 
     Returns:
@@ -69,7 +70,7 @@ def narrow_by(
     Args:
         network (nn.Module): Images → logits.
         input_shape (tuple[int]): (C, H, W).
-        alpha, above, rule, exclude: See ``surgery.widths.divisors_for``.
+        alpha, above, rule, exclude: See ``surgery.width_rules.divisors_for``.
         rescale (bool): Whether what a layer keeps of its weights grows as its inputs become fewer. Defaults to False.
 
     Raises:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from mmrecast.algorithms.width_table import WidthTable
 from mmrecast.surgery.channel_graph import ChannelGraph, Layer, Segment, size
-from mmrecast.surgery.widths import check_divisor
+from mmrecast.surgery.width_rules import check_divisor
 from mmrecast.utils.names import nearest
 
 KINDS = ('mults', 'params', 'latency')

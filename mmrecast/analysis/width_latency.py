@@ -27,7 +27,8 @@ from mmrecast.analysis.activations import fill_statistics
 from mmrecast.analysis.latency import bench, check_counts, rounds
 from mmrecast.analysis.latency_settings import DTYPES, LatencySettings
 from mmrecast.surgery.channel_graph import ChannelGraph, Layer
-from mmrecast.surgery.widths import LayerWidths, Widths, check_divisor, kept_ranges, narrow, widths_of
+from mmrecast.surgery.width_rules import check_divisor
+from mmrecast.surgery.widths import LayerWidths, Widths, kept_ranges, narrow, widths_of
 from mmrecast.utils.modules import get_module, hooked, untouched
 from mmrecast.utils.names import nearest
 

@@ -12,7 +12,8 @@ from mmrecast.analysis.complexity import convention_for, count
 from mmrecast.models import build_network
 from mmrecast.surgery.channel_graph import Layer, Segment
 from mmrecast.surgery.channels import trace_channels
-from mmrecast.surgery.widths import adjoined_groups, narrow, widths_of
+from mmrecast.surgery.width_rules import adjoined_groups
+from mmrecast.surgery.widths import narrow, widths_of
 
 # ---- by hand ---------------------------------------------------------------------------------------------------------
 

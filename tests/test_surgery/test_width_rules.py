@@ -6,7 +6,7 @@ from held_networks import HELD
 from torchvision import models
 
 from mmrecast.surgery.channels import trace_channels
-from mmrecast.surgery.widths import adjoined_groups, check_divisor, divisors_for
+from mmrecast.surgery.width_rules import adjoined_groups, check_divisor, divisors_for
 
 IMAGE = (3, 32, 32)
 

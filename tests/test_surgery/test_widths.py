@@ -12,16 +12,8 @@ from mmrecast.analysis.complexity import count
 from mmrecast.models import CifarResNet, build_network
 from mmrecast.surgery.channel_graph import Segment
 from mmrecast.surgery.channels import trace_channels
-from mmrecast.surgery.widths import (
-    LayerWidths,
-    Widths,
-    adjoined_groups,
-    divisors_for,
-    kept_ranges,
-    narrow,
-    take,
-    widths_of,
-)
+from mmrecast.surgery.width_rules import adjoined_groups, divisors_for
+from mmrecast.surgery.widths import LayerWidths, Widths, kept_ranges, narrow, take, widths_of
 
 IMAGE = (3, 32, 32)
 

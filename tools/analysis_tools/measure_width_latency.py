@@ -29,7 +29,7 @@ from mmrecast.apis.networks import IMAGE, constructor_of
 from mmrecast.models import build_network
 from mmrecast.surgery.channel_graph import ChannelGraph
 from mmrecast.surgery.channels import trace_channels
-from mmrecast.surgery.widths import adjoined_groups, divisors_for
+from mmrecast.surgery.width_rules import adjoined_groups, divisors_for
 from mmrecast.utils.checkpoint import write_json
 from mmrecast.utils.cli import told_in_one_line
 from mmrecast.utils.config_file import read_config

@@ -13,7 +13,7 @@ side; what is not understood (a channel shuffle, attention) holds its groups at 
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.overrides import TorchFunctionMode
 
-from mmrecast.surgery.chain import Shape
-from mmrecast.surgery.channel_graph import ChannelGraph, Layer, Segment, WidthGroup
+from mmrecast.surgery.channel_graph import ChannelGraph, Layer
+from mmrecast.surgery.channel_parts import Found, Layout, Part, hold, new_part, numbers_in, tie, union
 from mmrecast.utils.modules import device_of, hooked, untouched
 
 # Operators by what they do to channels; in-place forms are known without their underscore.
@@ -76,38 +76,8 @@ def trace_channels(network: nn.Module, input_shape: Sequence[int]) -> ChannelGra
         raise ValueError(
             f'the channels of {type(network).__name__} cannot be followed through NumPy, TorchScript or such'
         )
-    tracer.hold(parts, "it is the network's output")
-    return tracer.graph(shape)
-
-
-@dataclass(eq=False)
-class _Var:
-    """A group that is still growing (a node of a union-find forest)."""
-
-    name: str
-    parent: '_Var | None' = None
-    fixed: str = ''
-    widths: list[int] = field(default_factory=list)
-    multiples: list[int] = field(default_factory=list)
-    layers: list[str] = field(default_factory=list)
-
-    @property
-    def root(self) -> '_Var':
-        return self if self.parent is None else self.parent.root
-
-
-@dataclass(frozen=True)
-class _Part:
-    var: _Var
-    width: int
-    repeat: int = 1
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        return self.width, self.repeat
-
-
-_Layout = tuple[_Part, ...]
+    hold(parts, "it is the network's output")
+    return tracer.found.graph(shape)
 
 
 class _Tracer(TorchFunctionMode):
@@ -116,9 +86,9 @@ class _Tracer(TorchFunctionMode):
     def __init__(self, image: Tensor) -> None:
         super().__init__()
         self._stack: list[tuple[str, nn.Module]] = []
-        self._layouts: dict[int, tuple[Tensor, _Layout]] = {}  # tensors are held: an address must not be used again
-        self._layers: dict[str, tuple[Layer, _Layout, _Layout]] = {}
-        self._layouts[id(image)] = image, (self._new('the image', image.shape[1], fixed='it is the image'),)
+        self._layouts: dict[int, tuple[Tensor, Layout]] = {}  # tensors are held: an address must not be used again
+        self.found = Found()
+        self._layouts[id(image)] = image, (new_part('the image', image.shape[1], fixed='it is the image'),)
 
     @contextmanager
     def following(self, network: nn.Module) -> Iterator[None]:
@@ -144,14 +114,14 @@ class _Tracer(TorchFunctionMode):
             layout = self._follow(name if name.startswith('__') else name.rstrip('_'), tensors, args, kwargs, results)
             for result in results:
                 own = layout
-                if own is None or result.dim() < 2 or _size(own) != result.shape[1]:
+                if own is None or result.dim() < 2 or numbers_in(own) != result.shape[1]:
                     own = self._lost(name, tensors, result)
                 self._layouts[id(result)] = result, own
         return out
 
     # ---- operators: each returns the layout of the result, None where it cannot tell ---------------------------------
 
-    def _follow(self, name: str, tensors: list, args: tuple, kwargs: dict, results: list) -> _Layout | None:
+    def _follow(self, name: str, tensors: list, args: tuple, kwargs: dict, results: list) -> Layout | None:
         x, out = tensors[0], results[0]
         layout = self._layouts[id(x)][1]
         if name == 'conv2d' or name == 'linear':
@@ -181,7 +151,7 @@ class _Tracer(TorchFunctionMode):
             return layout if whole else None
         return layout if name != '__setitem__' and all(result is x for result in results) else None
 
-    def _weighted(self, x: Tensor, layout: _Layout, out: Tensor, weight: object) -> _Layout | None:
+    def _weighted(self, x: Tensor, layout: Layout, out: Tensor, weight: object) -> Layout | None:
         path, module = self._stack[-1]
         conv = isinstance(module, nn.Conv2d)
         if (
@@ -191,16 +161,16 @@ class _Tracer(TorchFunctionMode):
         ):
             return None
         groups = module.groups if conv else 1
-        if path in self._layers:
-            outputs = self._layers[path][2]
+        if path in self.found.layers:
+            outputs = self.found.layers[path][2]
         elif groups == 1:
-            outputs = (self._new(path, out.shape[1]),)
-        elif groups == _size(layout):
+            outputs = (new_part(path, out.shape[1]),)
+        elif groups == numbers_in(layout):
             times = out.shape[1] // groups
             outputs = tuple(replace(part, repeat=part.repeat * times) for part in layout)
         elif len(layout) == 1 and layout[0].repeat == 1:
-            outputs = (self._new(path, out.shape[1]),)
-            self._union(outputs[0].var, layout[0].var)
+            outputs = (new_part(path, out.shape[1]),)
+            union(outputs[0].var, layout[0].var)
             outputs[0].var.root.multiples.append(groups)
         else:
             return None
@@ -208,45 +178,45 @@ class _Tracer(TorchFunctionMode):
             if path not in part.var.root.layers:
                 part.var.root.layers.append(path)
         kernel = prod(module.weight.shape[2:])
-        self._note(
+        self.found.note(
             Layer(path, 'conv' if conv else 'linear', (), (), groups, kernel, prod(out.shape[2:])), layout, outputs
         )
         return outputs
 
-    def _normalised(self, layout: _Layout) -> _Layout | None:
+    def _normalised(self, layout: Layout) -> Layout | None:
         path, module = self._stack[-1]
-        if not isinstance(module, _NormBase) or module.num_features != _size(layout):
+        if not isinstance(module, _NormBase) or module.num_features != numbers_in(layout):
             return None
-        self._note(Layer(path, 'norm', (), ()), layout, layout)
+        self.found.note(Layer(path, 'norm', (), ()), layout, layout)
         return layout
 
-    def _combined(self, layout: _Layout, x: Tensor, operands: Iterable[Tensor]) -> _Layout | None:
+    def _combined(self, layout: Layout, x: Tensor, operands: Iterable[Tensor]) -> Layout | None:
         for other in (one for one in operands if one is not x):
             if id(other) in self._layouts:
                 if other.dim() != x.dim():
                     return None
                 theirs = self._layouts[id(other)][1]
-                if _size(layout) == 1 or _size(theirs) == 1:  # one number for all channels
-                    layout = max(layout, theirs, key=_size)
+                if numbers_in(layout) == 1 or numbers_in(theirs) == 1:  # one number for all channels
+                    layout = max(layout, theirs, key=numbers_in)
                 else:
-                    self._tie(layout, theirs)
+                    tie(layout, theirs)
             elif other.dim() >= x.dim() - 1 and other.numel() > 1 and other.shape[1 - x.dim()] != 1:
                 return None  # a parameter of its own for every channel
         return layout
 
-    def _concatenated(self, args: tuple, kwargs: dict, x: Tensor) -> _Layout | None:
+    def _concatenated(self, args: tuple, kwargs: dict, x: Tensor) -> Layout | None:
         parts = args[0] if args else kwargs['tensors']
         dim = kwargs.get('dim', args[1] if len(args) > 1 else 0)
         if dim % x.dim() != 1:
             return None
-        layout: list[_Part] = []
+        layout: list[Part] = []
         for part in parts:
             known = self._layouts.get(id(part))
-            layout += known[1] if known else [self._new('a constant', part.shape[1], fixed='it is a constant')]
+            layout += known[1] if known else [new_part('a constant', part.shape[1], fixed='it is a constant')]
         return tuple(layout)
 
     @staticmethod
-    def _reshaped(layout: _Layout, x: Tensor, out: Tensor) -> _Layout | None:
+    def _reshaped(layout: Layout, x: Tensor, out: Tensor) -> Layout | None:
         if out.dim() < 2 or out.shape[0] != x.shape[0]:
             return None
         if out.shape[1] == x.shape[1]:
@@ -255,84 +225,16 @@ class _Tracer(TorchFunctionMode):
             return tuple(replace(part, repeat=part.repeat * prod(x.shape[2:])) for part in layout)
         return None
 
-    def _lost(self, name: str, tensors: list[Tensor], result: Tensor) -> _Layout:
+    def _lost(self, name: str, tensors: list[Tensor], result: Tensor) -> Layout:
         where = f'{type(self._stack[-1][1]).__name__} {self._stack[-1][0]!r}' if self._stack else 'the network'
         reason = f'{name} in {where} does not keep the channels apart'
         for tensor in tensors:
-            self.hold(self._layouts[id(tensor)][1], reason)
-        return (self._new(reason, result.shape[1] if result.dim() > 1 else 1, fixed=reason),)
+            hold(self._layouts[id(tensor)][1], reason)
+        return (new_part(reason, result.shape[1] if result.dim() > 1 else 1, fixed=reason),)
 
-    # ---- groups -----------------------------------------------------------------------------------------------------
-
-    @staticmethod
-    def _new(name: str, width: int, fixed: str = '') -> _Part:
-        return _Part(_Var(name, fixed=fixed, widths=[width], multiples=[width]), width)
-
-    def layouts_in(self, value: object) -> list[_Part]:
+    def layouts_in(self, value: object) -> Layout:
         """Return the parts of every tensor in ``value``."""
-        return [part for x in _tensors(value) if id(x) in self._layouts for part in self._layouts[id(x)][1]]
-
-    @staticmethod
-    def hold(parts: Iterable[_Part], reason: str) -> None:
-        """Keep groups at their width."""
-        for part in parts:
-            root = part.var.root
-            root.fixed = root.fixed or reason
-
-    def _tie(self, one: _Layout, other: _Layout) -> None:
-        if [part.shape for part in one] == [part.shape for part in other]:
-            for mine, theirs in zip(one, other, strict=True):
-                self._union(mine.var, theirs.var)
-        else:
-            self.hold((*one, *other), 'it is added to (or multiplied by) channels that are put together otherwise')
-
-    @staticmethod
-    def _union(one: _Var, other: _Var) -> None:
-        one, other = one.root, other.root
-        if one is other:
-            return
-        other.parent = one
-        one.fixed = one.fixed or other.fixed
-        one.widths += other.widths
-        one.multiples += other.multiples
-        one.layers += [path for path in other.layers if path not in one.layers]
-
-    def _note(self, layer: Layer, inputs: _Layout, outputs: _Layout) -> None:
-        if layer.path in self._layers:
-            known, first, _ = self._layers[layer.path]
-            self._tie(first, inputs)
-            self._tie(self._layers[layer.path][2], outputs)
-            layer = replace(known, positions=known.positions + layer.positions)
-            inputs, outputs = self._layers[layer.path][1:]
-        self._layers[layer.path] = layer, inputs, outputs
-
-    def graph(self, input_shape: Shape) -> ChannelGraph:
-        """Return what was found."""
-        order = {path: i for i, path in enumerate(self._layers)}
-        roots = {id(part.var.root): part.var.root for _, *sides in self._layers.values() for s in sides for part in s}
-        names, groups = {}, {}
-        for key, root in roots.items():
-            layers = tuple(sorted(root.layers, key=order.__getitem__))
-            names[key] = layers[0] if layers else root.name
-        for path in self._layers:
-            for key, root in roots.items():
-                if names[key] == path and root.layers:
-                    layers = tuple(sorted(root.layers, key=order.__getitem__))
-                    widths, multiples = (tuple(sorted(set(numbers))) for numbers in (root.widths, root.multiples))
-                    groups[path] = WidthGroup(path, layers, widths, multiples, root.fixed)
-
-        def named(layout: _Layout) -> tuple[Segment, ...]:
-            return tuple(Segment(names[id(part.var.root)], part.width, part.repeat) for part in layout)
-
-        layers = {
-            path: replace(layer, inputs=named(inputs), outputs=named(outputs))
-            for path, (layer, inputs, outputs) in self._layers.items()
-        }
-        return ChannelGraph(layers, groups, input_shape)
-
-
-def _size(layout: _Layout) -> int:
-    return sum(part.width * part.repeat for part in layout)
+        return tuple(part for x in _tensors(value) if id(x) in self._layouts for part in self._layouts[id(x)][1])
 
 
 def _tensors(value: object) -> Iterator[Tensor]:

@@ -21,7 +21,7 @@ from mmrecast.surgery.student_file import Origin
 from mmrecast.surgery.widths import widths_of
 
 NAME = re.compile(
-    r'(?P<method>adjoined|dan|backprop|kd)_(?P<network>\w+?)(?:_(?P<width>full|alpha(\d+)))?_(?P<data>[^_]+)'
+    r'(?P<method>adjoined(?:_detached)?|dan|backprop|kd)_(?P<network>\w+?)(?:_(?P<width>full|alpha(\d+)))?_(?P<data>[^_]+)'
 )
 LONG = [f'{network}_{data}' for network in ('resnet18', 'resnet50') for data in ('cifar10', 'cifar100', 'imagenet')]
 SHORT = ['resnet20b_cifar10-short', 'resnet14b_digits', 'recast_resnet56_convnet_cifar10-short']
@@ -60,7 +60,7 @@ def test_a_leaf_says_what_its_name_says(leaf):
     single = f'{parts["network"]}_{parts["data"]}'
     assert re.findall(r'_base_/singles/([\w.-]+)\.py', (FOLDER / leaf).read_text()) == [single]
     alpha = None if parts['width'] in (None, 'full') else int(parts['width'].removeprefix('alpha'))
-    if parts['method'] in ('adjoined', 'dan'):
+    if parts['method'] in ('adjoined', 'adjoined_detached', 'dan'):
         assert cfg.model.network == cfg.network and cfg.model.get('alpha') == alpha
         assert cfg.model.get('above', 64) == cfg.get('above', 64)
         return
@@ -79,7 +79,7 @@ def test_both_networks_are_trained_alone_as_well(leaf):
     """By the same schedule, on the same data."""
     ours, alpha = read(leaf), parts_of(leaf)['width']
     for width in (alpha, 'full'):
-        theirs = read(leaf.replace('adjoined', 'backprop').replace(alpha, width))
+        theirs = read(leaf.replace('_detached', '').replace('adjoined', 'backprop').replace(alpha, width))
         for key in ('train_cfg', 'optim_wrapper', 'param_scheduler', 'train_dataloader', 'data_preprocessor'):
             assert theirs[key] == ours[key], key
 
@@ -254,7 +254,7 @@ def test_full_and_narrow_network_have_the_weights_of_their_definition(leaf):
     found = {name: sum(p.numel() for p in net.parameters()) for name, (net, _) in algorithm.kept_networks.items()}
     wanted = [counts_of(parts['network'], parts['data'], divisor) for divisor in (alpha, 1)]
     assert found == {'': wanted[0], 'full': wanted[1]}
-    alone = build_network(read(leaf.replace('adjoined', 'backprop')).model.student)
+    alone = build_network(read(leaf.replace('_detached', '').replace('adjoined', 'backprop')).model.student)
     shapes = [
         {name: value.shape for name, value in net.state_dict().items()} for net in (alone, algorithm.student.extract())
     ]
@@ -307,3 +307,10 @@ def test_a_recast_student_is_adjoined_with_its_weights(quick, tmp_path, monkeypa
         assert torch.equal(again(image), network(image))
         widths = [again.get_submodule(f'backbone.layer{stage}.8').conv.out_channels for stage in (1, 2, 3)]
         assert widths == ([4, 8, 16] if name else [4, 4, 8])
+
+
+def test_the_detached_variant_differs_in_where_the_divergence_has_a_gradient():
+    (leaf,) = [leaf for leaf in of('adjoined') if '_detached_' in leaf]
+    detached, plain = read(leaf).model, read(leaf.replace('_detached', '')).model
+    assert detached.kd_loss.pop('teacher_detach') is True and plain.kd_loss.pop('teacher_detach') is False
+    assert detached == plain

@@ -191,6 +191,7 @@ class DifferentiableAdjoinedNetwork(AdjoinedNetwork):
 
 def _candidates(divisors: object) -> tuple[int, ...]:
     """Check what a search chooses among."""
-    if not isinstance(divisors, list | tuple) or len(set(divisors)) < 2 or len(set(divisors)) != len(divisors):
+    different = {str(divisor) for divisor in divisors} if isinstance(divisors, list | tuple) else ()
+    if len(different) < 2 or len(different) != len(divisors):
         raise ValueError(f'a search needs two or more different divisors to choose among, got {divisors!r}')
     return tuple(divisors)

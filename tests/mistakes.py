@@ -1,6 +1,7 @@
 """The mistakes a user can make in a config, and what is said of each; `test_bad_input` makes them."""
 
 import tiny
+from adjoined_mistakes import ADJOINED
 
 OUT = ...  # takes a key out of the config
 STAGES = [dict(kind='recast', iters=2), dict(kind='finetune', iters=2)]
@@ -248,6 +249,7 @@ MISTAKES = [
     ('link of a dict', distil('logits'), ValueError, r"link 0 must be a dict\(student=…"),
     ('link without a loss', distil(dict(student='logits', teacher='logits')), ValueError, 'link 0 needs a loss'),
     ('teacher input', distil(LINK, teacher_input=dict(mean=[0.5])), ValueError, 'mean and std go together'),
+    *ADJOINED,
     ('budget', {'train_cfg.budget': 3}, ValueError, 'a budget of 3 iterations is too small: .* need at least 4'),
     ('budget in words', {'train_cfg.budget': 'small'}, ValueError, 'budget of the StagedLoop must be a whole number'),
     ('amp', {'@amp': True}, ValueError, '--amp needs a GPU'),

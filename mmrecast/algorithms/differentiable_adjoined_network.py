@@ -17,9 +17,10 @@ from mmrecast.algorithms.searched_pair import SearchedPair
 from mmrecast.algorithms.width_cost import build_cost
 from mmrecast.registry import MODELS
 from mmrecast.stages import Stage
-from mmrecast.surgery.student_file import Origin
+from mmrecast.surgery.student_file import Origin, is_weight_file
 from mmrecast.surgery.width_rules import adjoined_groups, check_divisor
 from mmrecast.surgery.widths import Widths, widths_of
+from mmrecast.utils.digests import digest_tensors
 
 
 @MODELS.register_module()
@@ -67,6 +68,8 @@ class DifferentiableAdjoinedNetwork(AdjoinedNetwork):
         self._cost_cfg = dict(cost=dict(cost), gamma=gamma, tau=tau)
         self.stage: Stage | None = None
         self._start = {name: value.detach().clone() for name, value in self.student.full.state_dict().items()}
+        given = kwargs.get('checkpoint') is not None or is_weight_file(network)
+        self._start_digest = digest_tensors(self.student.full) if given else None  # else the seed tells
 
     def _build_pair(self, full: nn.Module, alpha: Sequence[int]) -> SearchedPair:
         names = adjoined_groups(self.graph, **self._rule)
@@ -186,7 +189,7 @@ class DifferentiableAdjoinedNetwork(AdjoinedNetwork):
 
     def fingerprint(self) -> dict:
         """See the base class."""
-        return super().fingerprint() | dict(search=str(self._cost_cfg))
+        return super().fingerprint() | dict(search=str(self._cost_cfg), start=self._start_digest)
 
 
 def _candidates(divisors: object) -> tuple[int, ...]:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.overrides import TorchFunctionMode
 
-from mmrecast.surgery.channel_graph import ChannelGraph, Layer
+from mmrecast.surgery.channel_graph import OUTPUT, ChannelGraph, Layer
 from mmrecast.surgery.channel_parts import Found, Layout, Part, hold, new_part, numbers_in, tie, union
 from mmrecast.utils.modules import device_of, hooked, untouched
 
@@ -76,7 +76,7 @@ def trace_channels(network: nn.Module, input_shape: Sequence[int]) -> ChannelGra
         raise ValueError(
             f'the channels of {type(network).__name__} cannot be followed through NumPy, TorchScript or such'
         )
-    hold(parts, "it is the network's output")
+    hold(parts, OUTPUT)
     return tracer.found.graph(shape)
 
 

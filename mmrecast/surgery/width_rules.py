@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from mmrecast.surgery.chain import match
-from mmrecast.surgery.channel_graph import ChannelGraph, Layer, WidthGroup, size
+from mmrecast.surgery.channel_graph import OUTPUT, ChannelGraph, Layer, WidthGroup, size
 from mmrecast.utils.names import nearest
 
 RULES = ('auto', 'basic', 'bottleneck')
@@ -34,33 +34,33 @@ def adjoined_groups(graph: ChannelGraph, above: int = 64, rule: str = 'auto', ex
     if rule == 'auto':
         rule = 'bottleneck' if 2 * sum(layer.kernel == 1 for layer in convs.values()) >= len(convs) else 'basic'
     left_out = _all_in(graph, exclude)
-    chosen, fixed = [], []
+    chosen, fixed, excluded = [], [], []
     for group in graph.groups.values():
         own = [convs[path] for path in group.layers if path in convs]
         wide = own and all(size(conv.outputs) > above for conv in own)
         wide = wide and (rule == 'basic' or any(size(conv.inputs) > above for conv in own))
-        if wide and not left_out & set(group.layers):
-            (fixed if group.fixed else chosen).append(group)
+        if wide and group.fixed != OUTPUT:
+            (excluded if left_out & set(group.layers) else fixed if group.fixed else chosen).append(group)
     if not chosen:
-        raise ValueError(f'no layer to adjoin: {_why_none(graph, convs, above, rule, fixed, left_out)}')
+        raise ValueError(f'no layer to adjoin: {_why_none(convs, above, rule, fixed, excluded)}')
     return [group.name for group in chosen]
 
 
 def _why_none(
-    graph: ChannelGraph, convs: Mapping[str, Layer], above: int, rule: str, fixed: list[WidthGroup], left_out: set[str]
+    convs: Mapping[str, Layer], above: int, rule: str, fixed: list[WidthGroup], excluded: list[WidthGroup]
 ) -> str:
     if not convs:
         return 'the network has no convolution whose channels could be followed'
     if fixed:
         wide = '1 group is' if len(fixed) == 1 else f'{len(fixed)} groups are'
         return f'{wide} wide enough but cannot narrow; {fixed[0].name!r} is held: {fixed[0].fixed}'
-    if left_out:
+    if excluded:
         return 'exclude leaves none'
     widest = max(convs.values(), key=lambda layer: size(layer.outputs))
-    both = 'read and give' if rule == 'bottleneck' else 'give'
+    both, other = ('read and give', " or rule='basic'") if rule == 'bottleneck' else ('give', '')
     return (
         f'a group narrows where its convolutions {both} more than {above} channels, but the widest here, '
-        f'{widest.path!r}, has {size(widest.inputs)} → {size(widest.outputs)}: set above= lower'
+        f'{widest.path!r}, has {size(widest.inputs)} → {size(widest.outputs)}: set above= lower{other}'
     )
 
 

@@ -5,160 +5,15 @@ import math
 
 import pytest
 import torch
-from hand_networks import FREE, build
-from hand_networks import SHAPE as HAND_SHAPE
-from tiny import SHAPE, classifier, config, differing, preprocessor, run, tensors
-from torch import nn
+from adjoined_pairs import GROUPS, one_hot, search, searching
+from tiny import SHAPE, config, differing, run, tensors
 
-from mmrecast.algorithms.searched_pair import SearchedPair
 from mmrecast.analysis.complexity import count
 from mmrecast.apis import load_student
 from mmrecast.registry import MODELS
 from mmrecast.stages import Stage
-from mmrecast.surgery.channels import trace_channels
 from mmrecast.surgery.widths import narrow, widths_of
 from mmrecast.utils.checkpoint import load_file
-
-NETWORK = classifier(widths=(4, 8, 16), shortcut='B')
-GROUPS = [f'backbone.layer{stage}.0.conv{i}' for stage in (2, 3) for i in (1, 2)]  # a shortcut joins every conv2
-
-
-def search(**options):
-    """Return the config of a search on the digits."""
-    options = dict(network=NETWORK, above=4, data_preprocessor=preprocessor()) | options
-    return dict(type='DifferentiableAdjoinedNetwork') | options
-
-
-def begun(**options):
-    """Return an algorithm in its search, in train mode, λ being 1."""
-    torch.manual_seed(0)
-    algorithm = MODELS.build(search(**options))
-    algorithm.begin_stage(Stage('search', iters=10))
-    algorithm.progress = 1.0
-    return algorithm.train()
-
-
-def one_hot(algorithm, *divisors):
-    """Return probabilities of a certain choice."""
-    rows = torch.zeros_like(algorithm.student.width_logits)
-    for row, divisor in zip(rows, divisors, strict=True):
-        row[algorithm.student.divisors.index(divisor)] = 1
-    return rows
-
-
-# ---- the mixture ----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize('name', [name for name in FREE if name not in ('dropout', 'in-place')])
-def test_certain_choices_are_the_narrow_networks(name):
-    """With its own divisor for every group, in evaluation and with statistics of the batch."""
-    network = build(FREE, name)
-    graph = trace_channels(network, HAND_SHAPE)
-    names = [n for n, g in graph.groups.items() if not g.fixed and not any(m % 2 for m in g.multiples)]
-    pair = SearchedPair(network, graph, names, (1, 2))
-    images = torch.randn(4, *HAND_SHAPE)
-    results = set()
-    for mode in (False, True):
-        for bits in range(2 ** len(names)):
-            choice = {n: 1 + (bits >> i & 1) for i, n in enumerate(names)}
-            rows = torch.tensor([[2.0 - d, d - 1.0] for d in choice.values()])
-            plain = narrow(copy.deepcopy(network), widths_of(graph, choice)).train(mode)
-            with torch.no_grad():
-                found = copy.deepcopy(pair).train(mode)(images, rows)
-                torch.testing.assert_close(found, plain(images), rtol=1e-4, atol=1e-5)
-            results.add(round(found.sum().item(), 4))
-    assert len(results) > 1  # choices do make a difference
-
-
-def test_channels_are_mixed_where_they_are_read():
-    """A channel counts as often as it is kept: of 8, by 1, 2 and 4 with p, q, r: 1, 1, p+q, p+q, p, p, p, p."""
-    network = build(FREE, 'plain')
-    graph = trace_channels(network, HAND_SHAPE)
-    pair = SearchedPair(network, graph, ['a'], (1, 2, 4)).eval()
-    images = torch.randn(4, *HAND_SHAPE)
-    p, q, r = 0.2, 0.3, 0.5
-    by_hand = copy.deepcopy(network).eval()
-    with torch.no_grad():
-        by_hand.b.weight *= torch.tensor([1, 1, p + q, p + q, p, p, p, p]).view(1, 8, 1, 1)
-        torch.testing.assert_close(pair(images, torch.tensor([[p, q, r]])), by_hand(images))
-
-
-def test_flattened_and_joined_channels_are_mixed():
-    """Every place of a flattened channel alike, and only the part of a concatenation that chooses."""
-    for name, group, reader, factors in (
-        ('flatten before linear', 'a', 'hidden', [1.0] * 64 + [0.3] * 64),
-        ('concatenation', 'b', 'fc', [1.0] * 4 + [1.0] * 3 + [0.3] * 3 + [1.0] * 2),
-    ):
-        network = build(FREE, name).eval()
-        pair = SearchedPair(network, trace_channels(network, HAND_SHAPE), [group], (1, 2)).eval()
-        masks = pair._input_masks(torch.tensor([[0.3, 0.7]]))
-        assert masks[reader].tolist() == pytest.approx(factors)
-
-
-def test_logits_are_linear_in_the_choice_of_what_the_classifier_reads():
-    network = build(FREE, 'plain')
-    pair = SearchedPair(network, trace_channels(network, HAND_SHAPE), ['a', 'b'], (1, 2, 4)).eval()
-    images = torch.randn(4, *HAND_SHAPE)
-    rows = torch.eye(3)
-    a = torch.tensor([0.5, 0.3, 0.2])
-    with torch.no_grad():
-        pure = [pair(images, torch.stack([a, row])) for row in rows]
-        mixed = pair(images, torch.stack([a, torch.tensor([0.1, 0.6, 0.3])]))
-        torch.testing.assert_close(mixed, 0.1 * pure[0] + 0.6 * pure[1] + 0.3 * pure[2])
-        assert not torch.allclose(pure[0], pure[2], rtol=1e-2)
-
-
-def test_without_probabilities_the_likeliest_choice_is_taken(images):
-    algorithm = begun().eval()
-    with torch.no_grad():
-        algorithm.student.width_logits.copy_(one_hot(algorithm, 4, 1, 2, 4))
-        assert algorithm.student.choice() == dict(zip(GROUPS, (4, 1, 2, 4), strict=True))
-        expected = algorithm.student(images, one_hot(algorithm, 4, 1, 2, 4))
-        assert torch.equal(algorithm.student(images), expected)
-        plain = narrow(copy.deepcopy(algorithm.student.full), widths_of(algorithm.graph, algorithm.student.choice()))
-        torch.testing.assert_close(expected, plain.eval()(images), rtol=1e-4, atol=1e-6)
-
-
-# ---- noise ----------------------------------------------------------------------------------------------------------
-
-
-def test_noise_is_drawn_anew_and_by_the_generator():
-    algorithm = begun()
-    torch.manual_seed(5)
-    one, two = (algorithm.student.sample(1.0) for _ in range(2))
-    torch.manual_seed(5)
-    assert torch.equal(algorithm.student.sample(1.0), one) and not torch.allclose(one, two, atol=1e-3)
-    assert torch.allclose(one.sum(1), torch.ones(4)) and (one > 0).all()
-
-
-def test_noise_is_new_at_every_step(images, labels):
-    algorithm = begun()
-    drawn = []
-    sample = algorithm.student.sample
-    algorithm.student.sample = lambda tau: drawn.append(sample(tau)) or drawn[-1]
-    for _ in range(3):
-        algorithm.loss(images, dict(gt_label=labels))
-    assert len(drawn) == 3 and not torch.allclose(drawn[0], drawn[1]) and not torch.allclose(drawn[1], drawn[2])
-
-
-def test_noise_follows_gumbel():
-    """The largest of logits plus noise is each with its softmax probability; two such at τ = 1 and 15 agree in it."""
-    algorithm = begun()
-    logits = torch.tensor([[0.0, 1.0, -1.0], [0.5, 0.5, 2.0], [3.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
-    with torch.no_grad():
-        algorithm.student.width_logits.copy_(logits)
-        torch.manual_seed(0)
-        samples = torch.stack([algorithm.student.sample(1.0) for _ in range(6000)])
-        chosen = nn.functional.one_hot(samples.argmax(2), 3).float().mean(0)
-        assert (chosen - logits.softmax(1)).abs().max() < 0.025  # four standard errors of 1/2 over √6000
-        torch.manual_seed(0)
-        warm = torch.stack([algorithm.student.sample(15.0) for _ in range(50)])
-        assert torch.equal(warm.argmax(2), samples[:50].argmax(2)) and warm.std(0).max() < samples.std(0).min()
-        torch.manual_seed(0)
-        log_odds = samples.log() - samples[..., :1].log()
-        noise = log_odds - (logits - logits[:, :1])  # differences of two Gumbels are logistic: variance π²/3
-        assert noise[..., 1].var().item() == pytest.approx(math.pi**2 / 3, rel=0.1)
-
 
 # ---- losses ---------------------------------------------------------------------------------------------------------
 
@@ -166,7 +21,7 @@ def test_noise_follows_gumbel():
 @pytest.mark.parametrize('kind', ['mults', 'params'])
 def test_cost_of_a_certain_choice_is_that_of_the_extracted_network(images, labels, kind):
     """λ γ times what the complexity tool counts, exactly; half of γ, half of it."""
-    algorithm = begun(gamma=2.0**-20, cost=dict(type=kind)).double()
+    algorithm = searching(gamma=2.0**-20, cost=dict(type=kind)).double()
     for divisors in ((1, 1, 1, 1), (4, 2, 1, 4), (4, 4, 4, 4)):
         algorithm.student.sample = lambda tau, divisors=divisors: one_hot(algorithm, *divisors)
         for progress, factor in ((1.0, 1.0), (0.25, 0.25)):
@@ -181,7 +36,7 @@ def test_cost_of_a_certain_choice_is_that_of_the_extracted_network(images, label
 
 def test_gradient_of_the_choices_by_finite_differences(images, labels):
     """Of all three losses together, with the same noise."""
-    algorithm, images = begun(gamma=1e-5, tau=1.5).double(), images.double()
+    algorithm, images = searching(gamma=1e-5, tau=1.5).double(), images.double()
     with torch.no_grad():
         algorithm.student.width_logits.normal_()
         algorithm.student.full.head.fc.weight.mul_(100)
@@ -209,7 +64,7 @@ def test_gradient_of_the_choices_by_finite_differences(images, labels):
 
 
 def test_what_is_scheduled_is_used(images, labels):
-    algorithm = begun(gamma=1e-5)
+    algorithm = searching(gamma=1e-5)
     assert algorithm.scheduled == dict(tau=15.0, gamma=1e-5)
     torch.manual_seed(0)
     first = algorithm.loss(images, dict(gt_label=labels))
@@ -248,7 +103,7 @@ def test_a_larger_gamma_gives_a_smaller_network(tmp_path, quick):
 
 
 def test_when_the_search_has_ended(images, labels):
-    algorithm = begun()
+    algorithm = searching()
     start = tensors(algorithm.student.full)
     optimizer = torch.optim.SGD(algorithm.parameters(), 0.1)
     for _ in range(3):
@@ -289,7 +144,7 @@ def test_when_the_search_has_ended(images, labels):
 
 def test_the_train_stage_is_an_adjoined_network_of_what_was_found(images, labels):
     """Losses and gradients are, bit for bit, those of AdjoinedNetwork with these divisors and the same weights."""
-    algorithm = begun()
+    algorithm = searching()
     optimizer = torch.optim.SGD(algorithm.parameters(), 0.1)
     algorithm.loss(images, dict(gt_label=labels))['loss_task'].backward()
     optimizer.step()
@@ -310,7 +165,7 @@ def test_the_train_stage_is_an_adjoined_network_of_what_was_found(images, labels
 
 
 def test_what_every_group_leans_to():
-    algorithm = begun(divisors=(1, 4))
+    algorithm = searching(divisors=(1, 4))
     with torch.no_grad():
         algorithm.student.width_logits[0] = torch.tensor([0.0, math.log(3)])
     found = algorithm.width_distribution()
@@ -325,7 +180,7 @@ def test_what_every_group_leans_to():
 
 
 def test_divisors_without_1_and_masks_of_the_search():
-    algorithm = begun(divisors=[2, 4], kernel_mask=0.4)
+    algorithm = searching(divisors=[2, 4], kernel_mask=0.4)
     assert algorithm.student.widths.layers[GROUPS[0]].outputs == ((0, 4),)  # the widest there is
     names = [name for name in algorithm.student.state_dict() if name.startswith('mask_')]
     assert len(names) == 4
@@ -336,7 +191,7 @@ def test_divisors_without_1_and_masks_of_the_search():
 
 
 def test_a_checkpoint_of_other_layers_is_refused():
-    algorithm = begun()
+    algorithm = searching()
     for divisors in ({'other': 2}, dict.fromkeys(GROUPS, 3)):
         with pytest.raises(ValueError, match='the checkpoint settles widths of other layers than this network has'):
             algorithm.restore_structure(
@@ -373,7 +228,7 @@ def test_a_checkpoint_of_other_layers_is_refused():
 )  # fmt: skip
 def test_what_is_refused(options, said):
     with pytest.raises(ValueError, match=said) as caught:
-        begun(**options)
+        searching(**options)
     assert '\n' not in str(caught.value)
 
 
@@ -384,10 +239,10 @@ def test_schedules_that_are_no_search(kinds):
     with pytest.raises(
         ValueError, match=f'^the schedule of a search is search, train, got {", ".join(kinds)}: stages='
     ):
-        begun().expand([Stage(kind, iters=1) for kind in kinds])
+        searching().expand([Stage(kind, iters=1) for kind in kinds])
 
 
 def test_stages_need_a_length():
     with pytest.raises(ValueError, match='^search: its length must be at least 1, got 0$'):
-        begun().expand([Stage('search', iters=0), Stage('train', iters=1)])
-    assert len(begun().expand([Stage('search', iters=1), Stage('train', epochs=1)])) == 2
+        searching().expand([Stage('search', iters=0), Stage('train', iters=1)])
+    assert len(searching().expand([Stage('search', iters=1), Stage('train', epochs=1)])) == 2

@@ -1,8 +1,10 @@
 """Adjoined networks and searches that were interrupted anywhere go on bit for bit; two processes do as one."""
 
 import pytest
+import torch
 from tiny import Killed, classifier, config, differing, preprocessor, run, weights, without_seconds
 
+from mmrecast.models import build_network
 from mmrecast.utils.checkpoint import load_file
 
 pytestmark = pytest.mark.usefixtures('quick')
@@ -52,6 +54,17 @@ def test_a_checkpoint_of_other_options_is_refused(whole, tmp_path):
     for changes in (dict(gamma=1e-4), dict(divisors=(1, 2)), dict(kernel_mask=0.0), dict(cost=dict(type='params'))):
         with pytest.raises(ValueError, match='cannot be resumed: it was written with another (recipe|search)'):
             run(searched(**changes), tmp_path, resume=checkpoint)
+
+
+def test_other_weights_to_begin_with_are_refused(tmp_path):
+    """The training behind the search goes back to them."""
+    file = str(tmp_path / 'start.pth')
+    torch.save(build_network(NETWORK).state_dict(), file)
+    with pytest.raises(Killed):
+        run(searched(checkpoint=file), tmp_path / 'cut', crash=dict(kind='iter', n=2))
+    torch.save(build_network(NETWORK).state_dict(), file)
+    with pytest.raises(ValueError, match='cannot be resumed: it was written with another start'):
+        run(searched(checkpoint=file), tmp_path / 'cut', resume=True)
 
 
 @pytest.mark.parametrize('shared', [False, True])

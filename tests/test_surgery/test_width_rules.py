@@ -103,6 +103,15 @@ def test_what_cannot_be(name):
     assert '\n' not in str(caught.value) and len(str(caught.value)) < 300
 
 
+def test_what_to_do_is_said_of_the_rule():
+    """SqueezeNet's convolutions are mostly 1x1, and none of them reads and gives more than 64 channels."""
+    graph = trace_channels(models.squeezenet1_1(num_classes=100), (3, 64, 64))
+    said = "the widest here, 'features.11.expand1x1', has 64 → 256: set above= lower or rule='basic'$"
+    with pytest.raises(ValueError, match=f'no layer to adjoin: .* read and give more than 64 channels, but {said}'):
+        adjoined_groups(graph, exclude=['features.3'])
+    assert len(adjoined_groups(graph, rule='basic')) == 12
+
+
 def test_nothing_to_follow():
     graph = trace_channels(Net(lambda m, x: m.fc(x.flatten(1)), fc=fc(192)), SHAPE)
     with pytest.raises(ValueError, match='no layer to adjoin: the network has no convolution whose channels could be'):

@@ -97,6 +97,29 @@ def test_two_phases_as_one_process(tmp_path):
             assert (one[name] - other[name]).norm() < 1e-4 * other[name].norm(), name
 
 
+def searched_config(batch: int):
+    """Return a search of widths and its training, of both of which every process draws the same noise."""
+    model = dict(
+        type='DifferentiableAdjoinedNetwork', network=dict(type='PlainNet', width=8), above=4, tau=1.0, gamma=1e-9,
+        data_preprocessor=preprocessor(crop_padding=1),
+    )  # fmt: skip
+    stages = [dict(kind='search', epochs=1), dict(kind='train', epochs=1)]
+    return config(model, stages, optim_wrapper=SGD, train_dataloader=loader('train', 96, batch))
+
+
+def test_a_search_as_one_process(tmp_path):
+    """Both paths, the choices, what they settle on and its training."""
+    done = two_processes(write(searched_config(16), tmp_path / 'two.py'), tmp_path / 'two')
+    assert done.returncode == 0, done.stderr[-3000:]
+    run(searched_config(32), tmp_path / 'one')
+    two, one = (load_file(tmp_path / name / 'stage002_iter00000006.pth') for name in ('two', 'one'))
+    assert two['structure'] == one['structure'] and len(set(one['structure']['divisors'].values())) > 1
+    ours, theirs = two['state_dict'], one['state_dict']
+    assert ours.keys() == theirs.keys() and theirs['student.width_logits'].abs().max() > 0
+    for name in ours:
+        assert (ours[name] - theirs[name]).norm() <= 1e-4 * theirs[name].norm(), name
+
+
 def test_killed_and_resumed(two, tmp_path):
     """Killed in the second epoch of fine-tuning and resumed, two processes end with the bits of two left alone."""
     path, result, run_dir = two

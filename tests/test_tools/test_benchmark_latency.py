@@ -1,4 +1,3 @@
-import importlib.util
 import json
 import subprocess
 import sys
@@ -21,29 +20,9 @@ RECIPE = [dict(source='backbone.layer*.*', target='ConvBlock')]
 QUICK = ['--batch-sizes', '2', '--repeats', '1', '--warmup', '0']
 
 
-@pytest.fixture(scope='module')
-def tool():
-    spec = importlib.util.spec_from_file_location('benchmark_latency', TOOL)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules['benchmark_latency'] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules['benchmark_latency']
-
-
 @pytest.fixture
-def run(tool, monkeypatch, capsys):
+def run(call):
     """Run the tool in this process: (exit status, output, error)."""
-
-    def call(*args):
-        monkeypatch.setattr(sys, 'argv', ['benchmark_latency.py', *map(str, args)])
-        status = 0
-        try:
-            tool.main()
-        except SystemExit as end:
-            status = end.code
-        return status, *capsys.readouterr()
-
     return call
 
 

@@ -1,7 +1,5 @@
-import importlib.util
 import json
 import re
-import sys
 from pathlib import Path
 
 import pytest
@@ -31,28 +29,10 @@ def planted(network):
 
 
 @pytest.fixture
-def tool():
-    spec = importlib.util.spec_from_file_location('browse_filters', TOOL)
-    module = sys.modules['browse_filters'] = importlib.util.module_from_spec(spec)  # its dataclasses look there
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture
-def browse(tool, monkeypatch, capsys, tmp_path):
+def browse(call, monkeypatch, tmp_path):
     """Run the tool in this process in a folder of its own: (exit status, output, error)."""
     monkeypatch.chdir(tmp_path)
-
-    def run(*args):
-        monkeypatch.setattr(sys, 'argv', ['browse_filters.py', *map(str, args)])
-        status = 0
-        try:
-            tool.main()
-        except SystemExit as end:
-            status = end.code
-        return status, *capsys.readouterr()
-
-    return run
+    return call
 
 
 @pytest.fixture

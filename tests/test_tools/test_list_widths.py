@@ -1,4 +1,3 @@
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -11,22 +10,9 @@ NETWORK = tiny.classifier(widths=(4, 8, 16), shortcut='B')
 
 
 @pytest.fixture
-def show(monkeypatch, capsys):
+def show(call):
     """Run the tool in this process: (exit status, output, error)."""
-    spec = importlib.util.spec_from_file_location('list_widths', TOOL)
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
-
-    def run(*args):
-        monkeypatch.setattr(sys, 'argv', ['list_widths.py', *map(str, args)])
-        status = 0
-        try:
-            tool.main()
-        except SystemExit as end:
-            status = end.code
-        return status, *capsys.readouterr()
-
-    return run
+    return call
 
 
 @pytest.fixture

@@ -1,6 +1,4 @@
-import importlib.util
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -19,21 +17,8 @@ GROUPS = ['backbone.layer2.0.conv1', 'backbone.layer2.0.conv2', 'backbone.layer3
 
 
 @pytest.fixture
-def run(monkeypatch, capsys):
+def run(call):
     """Run the tool in this process: (exit status, output, error)."""
-    spec = importlib.util.spec_from_file_location('measure_width_latency', TOOL)
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
-
-    def call(*args):
-        monkeypatch.setattr(sys, 'argv', ['measure_width_latency.py', *map(str, args)])
-        status = 0
-        try:
-            tool.main()
-        except SystemExit as end:
-            status = end.code
-        return status, *capsys.readouterr()
-
     return call
 
 

@@ -1,8 +1,6 @@
-import importlib.util
 import json
 import math
 import re
-import sys
 from pathlib import Path
 
 import pytest
@@ -33,23 +31,10 @@ RECORDS = [
 
 
 @pytest.fixture
-def plot(monkeypatch, capsys, tmp_path):
+def plot(call, monkeypatch, tmp_path):
     """Run the tool in this process in a folder of its own: (exit status, output, error)."""
     monkeypatch.chdir(tmp_path)
-    spec = importlib.util.spec_from_file_location('plot_widths', TOOL)
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
-
-    def run_tool(*args):
-        monkeypatch.setattr(sys, 'argv', ['plot_widths.py', *map(str, args)])
-        status = 0
-        try:
-            tool.main()
-        except SystemExit as end:
-            status = end.code
-        return status, *capsys.readouterr()
-
-    return run_tool
+    return call
 
 
 def write(folder, content):

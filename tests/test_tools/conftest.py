@@ -1,0 +1,33 @@
+"""A tool loaded as a module, and called as its command line is: that of the test file's ``TOOL``."""
+
+import importlib.util
+import sys
+
+import pytest
+
+
+@pytest.fixture
+def tool(request, monkeypatch):
+    """The module."""
+    path = request.module.TOOL
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, path.stem, module)  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def call(request, tool, monkeypatch, capsys):
+    """Run the tool in this process: (exit status, output, error)."""
+
+    def run(*args):
+        monkeypatch.setattr(sys, 'argv', [request.module.TOOL.name, *map(str, args)])
+        status = 0
+        try:
+            tool.main()
+        except SystemExit as end:
+            status = end.code
+        return status, *capsys.readouterr()
+
+    return run

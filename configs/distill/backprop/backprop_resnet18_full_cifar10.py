@@ -1,3 +1,2 @@
-_base_ = '../_base_/singles/resnet18_cifar10.py'
-model = dict(type='SingleTeacherDistill', student=_base_.network)
-custom_hooks = [dict(type='ResultHook', method='backprop')]
+_base_ = ['../_base_/methods/backprop.py', '../_base_/singles/resnet18_cifar10.py']
+model = dict(student=_base_.network)

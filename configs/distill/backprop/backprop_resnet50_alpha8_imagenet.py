@@ -1,11 +1,4 @@
-_base_ = '../_base_/singles/resnet50_imagenet.py'
+_base_ = ['../_base_/methods/backprop.py', '../_base_/singles/resnet50_imagenet.py']
 model = dict(
-    type='SingleTeacherDistill',
-    student=dict(
-        type='NarrowStudent',
-        source=_base_.network,
-        alpha=8,
-        input_shape=_base_.data_preprocessor.input_shape,
-    ),
+    student=dict(type='NarrowStudent', source=_base_.network, alpha=8, input_shape=_base_.data_preprocessor.input_shape)
 )
-custom_hooks = [dict(type='ResultHook', method='backprop')]

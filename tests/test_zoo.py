@@ -31,7 +31,7 @@ def test_every_method_trains(method, tmp_path, teacher, quick):
     assert result['top1'] > 20  # of ten classes
 
 
-@pytest.mark.parametrize('method', ['adjoined', 'dan'])
+@pytest.mark.parametrize('method', ['adjoined', 'adjoined_detached', 'dan'])
 def test_two_networks_with_common_weights_train(method, tmp_path, quick):
     result, losses = run(COMMON[method], tmp_path)
     assert result['complete'] and result['method'] == method and result['images'] == 100 * 128

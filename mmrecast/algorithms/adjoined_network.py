@@ -85,6 +85,8 @@ class AdjoinedNetwork(Distiller):
     ) -> None:
         super().__init__(data_preprocessor=data_preprocessor)
         _check_number('kernel_mask', kernel_mask, below=1.0)
+        if not isinstance(shared_prefix, bool):
+            raise ValueError(f'shared_prefix is True or False, got {shared_prefix!r}')
         self.kl_weight = _check_number('kl_weight', kl_weight)
         self.warmup = _check_number('warmup', warmup, most=1.0)
         self.task_loss, self.kd_loss = build_loss(task_loss, 'task_loss'), build_loss(kd_loss, 'kd_loss')
@@ -167,8 +169,8 @@ class AdjoinedNetwork(Distiller):
 
     def fingerprint(self) -> dict:
         """See the base class."""
-        own = self._full_origin.changes()
-        return super().fingerprint() | dict(recipe=as_text([own, self._options]), losses=self._loss_cfgs)
+        network = as_text([self._full_origin.constructor, self._full_origin.changes()])
+        return super().fingerprint() | dict(network=network, widths=as_text([self._options]), losses=self._loss_cfgs)
 
 
 def _check_number(name: str, value: object, most: float = math.inf, below: float = math.inf) -> float:

@@ -65,18 +65,27 @@ class AdjoinedPair(nn.Module):
         like = next(self.full.parameters())
         image = torch.zeros(2, *self.widths.input_shape, device=like.device, dtype=like.dtype)
         kind = type(self.full).__name__
-        with untouched(self):
-            full = self.full(image)
-            try:
-                small = AdjoinedPair.forward(self, image)
-            except (RuntimeError, ValueError, IndexError, TypeError) as error:
-                reason = str(error).strip().split('\n')[0]
-                raise ValueError(
-                    f'{kind} cannot be run with fewer channels (is a number of them written in its code? exclude= '
-                    f'keeps layers as wide as they are): {reason}'
-                ) from error
-        if small.shape != full.shape:
-            raise ValueError(f'{kind} with fewer channels gives {tuple(small.shape)} in place of {tuple(full.shape)}')
+        on_gpu_alone = any(isinstance(module, nn.SyncBatchNorm) for module in self.full.modules())
+        for training in (False,) if on_gpu_alone else (False, True):
+            with untouched(self, training), torch.random.fork_rng(devices=[]):
+                full = self.full(image)
+                if not isinstance(full, Tensor):
+                    raise ValueError(
+                        f'{kind} gives {type(full).__name__} in training, a tensor of logits is needed: build it '
+                        'without auxiliary heads (aux_logits=False)'
+                    )
+                try:
+                    small = AdjoinedPair.forward(self, image)
+                except (RuntimeError, ValueError, IndexError, TypeError) as error:
+                    reason = str(error).strip().split('\n')[0]
+                    hint = ', or does a head run in training alone (aux_logits=False)' if training else ''
+                    raise ValueError(
+                        f'{kind} cannot be run with fewer channels (is a number of them written in its code{hint}? '
+                        f'exclude= keeps layers as wide as they are): {reason}'
+                    ) from error
+            if small.shape != full.shape:
+                given, wanted = tuple(small.shape), tuple(full.shape)
+                raise ValueError(f'{kind} with fewer channels gives {given} in place of {wanted}')
 
     def _draw_masks(self) -> None:
         for name in [name for name in self._buffers if name.startswith('mask_')]:

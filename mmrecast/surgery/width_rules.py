@@ -115,6 +115,8 @@ def _by_pattern(graph: ChannelGraph, alpha: Mapping[str, int], left_out: set[str
                     f'{path!r} cannot narrow (alpha of {pattern!r}): {out!r}, which is excluded, is tied to it'
                 )
             first, earlier = asked.setdefault(group.name, (path, divisor))
+            if earlier != divisor and first == path:
+                raise ValueError(f'two patterns of alpha name {path!r}: it cannot be {earlier} and {divisor}')
             if earlier != divisor:
                 raise ValueError(
                     f'{first!r} and {path!r} narrow together (a sum, a product or a grouped convolution ties them): '

@@ -167,3 +167,24 @@ def test_widths_that_are_not_of_the_network():
     torn = Widths(dict(a=LayerWidths(((0, 3),), ((0, 4),))), SHAPE)  # what reads it is left as it was
     with pytest.raises(ValueError, match='Net cannot be run with fewer channels'):
         AdjoinedPair(build(FREE, 'plain'), torn)
+
+
+class TwoHeads(nn.Module):
+    """A classifier that gives a second output while it trains."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.fc = conv(3, 8), fc(8)
+
+    def forward(self, x):
+        logits = self.fc(pooled(self.a(x)))
+        return (logits, logits) if self.training else logits
+
+
+def test_heads_that_run_in_training_alone():
+    with pytest.raises(ValueError, match='TwoHeads gives tuple in training, a tensor of logits is needed: build it wi'):
+        check(TwoHeads(), ['a'])
+    network = models.googlenet(num_classes=10, aux_logits=True, init_weights=False)
+    graph = trace_channels(network, (3, 64, 64))
+    with pytest.raises(ValueError, match='aux_logits=False'):
+        AdjoinedPair(network, widths_of(graph, dict.fromkeys(adjoined_groups(graph), 4)))

@@ -51,8 +51,13 @@ def test_a_search_goes_on_bit_for_bit(whole, tmp_path, kind, n):
 def test_a_checkpoint_of_other_options_is_refused(whole, tmp_path):
     folder, _ = whole
     checkpoint = str(folder / 'stage002_iter00000010.pth')
+    wider = dict(network=classifier(widths=(4, 8, 8), shortcut='B'))
+    with pytest.raises(ValueError, match='cannot be resumed: it was written with another network'):
+        run(searched(**wider), tmp_path, resume=checkpoint)
     for changes in (dict(gamma=1e-4), dict(divisors=(1, 2)), dict(kernel_mask=0.0), dict(cost=dict(type='params'))):
-        with pytest.raises(ValueError, match='cannot be resumed: it was written with another (recipe|search)'):
+        with pytest.raises(
+            ValueError, match='cannot be resumed: it was written with another (search|search, widths|widths)[;,]'
+        ):
             run(searched(**changes), tmp_path, resume=checkpoint)
 
 

@@ -3,6 +3,7 @@
 import pytest
 from hand_networks import FREE, SHAPE, Net, build, conv, fc, pooled
 from held_networks import HELD
+from torch import nn
 from torchvision import models
 
 from mmrecast.surgery.channels import trace_channels
@@ -129,3 +130,9 @@ def test_no_divisor_fits():
         ValueError, match="^a divisor=2 does not divide the 7 channels of 'a'; possible here: 7, or exc"
     ):
         check_divisor(group, 2, 'a divisor')
+
+
+def test_a_layer_that_two_patterns_name():
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3), nn.Flatten(), nn.Linear(8 * 16, 10))
+    with pytest.raises(ValueError, match="two patterns of alpha name '0': it cannot be 2 and 4$"):
+        divisors_for(trace_channels(network, (3, 8, 8)), {'0': 2, '*': 4})

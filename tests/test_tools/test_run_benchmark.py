@@ -94,3 +94,22 @@ def test_mistakes_are_told_before_anything_trains(benchmark, tmp_path, capsys, a
     error = capsys.readouterr().err
     assert message in error and len(error.splitlines()) == 1
     assert not (tmp_path / 'out').exists()
+
+
+def test_further_configs_and_every_network_of_a_run_have_rows(benchmark, tmp_path):
+    leaf = tmp_path / 'configs/adjoined/adjoined_net_alpha2_data.py'
+    leaf.parent.mkdir()
+    network = classifier(widths=(4, 8, 8), shortcut='B')
+    model = dict(type='AdjoinedNetwork', network=network, alpha=2, above=4, data_preprocessor=preprocessor())
+    write(config(model, [dict(kind='train', iters=2)], custom_hooks=[dict(type='ResultHook', method='adjoined')]), leaf)
+    command = ['--pair', 'net_conv_data', '--methods', 'backprop', '--out', str(tmp_path / 'out')]
+    benchmark.main([*command, '--configs', 'adjoined_net_alpha2_data'])
+    runs = json.loads((tmp_path / 'out/net_conv_data/benchmark.json').read_text())['runs']
+    small, full = 'adjoined_net_alpha2_data', 'adjoined_net_alpha2_data (full)'
+    assert list(runs) == ['backprop', small, full]
+    assert (runs[small]['method'], runs[full]['method']) == ('adjoined', 'adjoined (full)')
+    assert runs[small]['also'] == dict(full=runs[full]['top1']) and runs[small]['command'] == runs[full]['command']
+    with pytest.raises(SystemExit):
+        benchmark.main([*command, '--configs', 'adjoined_net_alpha4_data'])
+    with pytest.raises(ValueError, match='no config .adjoined_net_alpha4_data. .nearest: adjoined_net_alpha2_data'):
+        benchmark.config_named('adjoined_net_alpha4_data')

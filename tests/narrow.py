@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 from mmrecast.algorithms import Recasting
 from mmrecast.algorithms.adjoined_pair import AdjoinedPair
+from mmrecast.apis import ready_runner
 from mmrecast.datasets.base import TensorDataset
 from mmrecast.engine import StagedRunner
 from mmrecast.links.taps import Tap
@@ -273,3 +275,11 @@ class CheckEveryStep(Hook):
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         self._step.check(outputs['loss'])
         self.stages.append(runner.train_loop.stage.name)
+
+
+def runner_for(leaf: str, folder: Path) -> StagedRunner:
+    """Return everything that the training of a narrowed config needs, ready for the first batch."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(StagedRunner, '_log_env', lambda *args: None)
+        torch.manual_seed(0)
+        return ready_runner(narrowed(leaf), work_dir=str(folder))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
-from narrow import FOLDER, SINGLES, narrowed, read, take_step
+from narrow import FOLDER, SINGLES, narrowed, read, runner_for, take_step
 from tiny import differing, tensors
 
 from mmrecast.apis import load_student, ready_runner, save_student
@@ -276,10 +276,7 @@ def test_a_search_is_over_the_layers_that_adjoined_networks_narrow(leaf):
 @pytest.fixture(scope='module', params=SINGLES)
 def runner(request, quick, tmp_path_factory) -> StagedRunner:
     """Everything that the training of a config needs, ready for the first batch."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(StagedRunner, '_log_env', lambda *args: None)
-        torch.manual_seed(0)
-        return ready_runner(narrowed(request.param), work_dir=str(tmp_path_factory.mktemp('run')))
+    return runner_for(request.param, tmp_path_factory.mktemp('run'))
 
 
 def test_every_stage_takes_a_step(runner):

@@ -8,9 +8,8 @@ import re
 import pytest
 import torch
 from mmengine.config import Config
-from narrow import FOLDER, SIZE, ZOO, narrow_networks, narrowed, read, take_step
+from narrow import FOLDER, SIZE, ZOO, narrow_networks, read, runner_for, take_step
 
-from mmrecast.apis import ready_runner
 from mmrecast.apis.config_check import check_config
 from mmrecast.apis.networks import networks_of
 from mmrecast.engine import StagedRunner
@@ -224,10 +223,7 @@ STEPPED = [
 @pytest.fixture(scope='module', params=STEPPED)
 def runner(request, quick, tmp_path_factory) -> StagedRunner:
     """Everything that the training of a config needs, ready for the first batch."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(StagedRunner, '_log_env', lambda *args: None)
-        torch.manual_seed(0)
-        return ready_runner(narrowed(request.param), work_dir=str(tmp_path_factory.mktemp('run')))
+    return runner_for(request.param, tmp_path_factory.mktemp('run'))
 
 
 def test_every_stage_takes_a_step(runner):

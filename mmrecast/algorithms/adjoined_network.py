@@ -20,7 +20,6 @@ from mmrecast.links.parts import build_loss
 from mmrecast.links.prefix import Suffix, last_before
 from mmrecast.models import load_weights
 from mmrecast.registry import MODELS
-from mmrecast.stages import Stage
 from mmrecast.surgery.channels import trace_channels
 from mmrecast.surgery.student_file import Origin
 from mmrecast.surgery.width_rules import divisors_for
@@ -155,17 +154,6 @@ class AdjoinedNetwork(Distiller):
     def judged_networks(self) -> dict[str, nn.Module]:
         """dict[str, nn.Module]: See the base class."""
         return {'full network': self.student.full, 'small network': self.student}
-
-    def expand(self, entries: Sequence[Stage]) -> list[Stage]:
-        """See the base class.
-
-        Raises:
-            ValueError: A stage has no length.
-        """
-        for entry in entries:
-            if not (entry.epochs or entry.iters):
-                raise ValueError(f'{entry.name}: its length must be at least 1, got 0')
-        return super().expand(entries)
 
     def fingerprint(self) -> dict:
         """See the base class."""

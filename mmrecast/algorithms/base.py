@@ -36,6 +36,7 @@ class Distiller(BaseModel):
     """
 
     stage_kinds: tuple[str, ...] = ()
+    empty_kinds: tuple[str, ...] = ()  # of these, the kinds that may be of length 0
     student: nn.Module
     origin: Origin
 
@@ -201,6 +202,8 @@ class Distiller(BaseModel):
                 raise ValueError(
                     f'{type(self).__name__} has no stage {entry.kind!r}{nearest(entry.kind, self.stage_kinds)}'
                 )
+            if not (entry.epochs or entry.iters) and entry.kind not in self.empty_kinds:
+                raise ValueError(f'{entry.name}: its length must be at least 1, got 0')
         return list(entries)
 
     def start_images_of(self, stage: Stage) -> int:

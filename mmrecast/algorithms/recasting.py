@@ -59,6 +59,7 @@ class Recasting(Distiller):
     """
 
     stage_kinds = ('recast', 'finetune')
+    empty_kinds = ('recast',)  # a closed-form start does the work alone
 
     def __init__(
         self,
@@ -116,8 +117,6 @@ class Recasting(Distiller):
         stages, paths, done = [], [self.plan.entries[i].path for i in self.plan.steps], 0
         for entry in super().expand(entries):
             if entry.kind != 'recast':
-                if not (entry.epochs or entry.iters):
-                    raise ValueError(f'{entry.name}: its length must be at least 1, got 0')
                 stages.append(entry)
                 continue
             if not (entry.epochs or entry.iters) and self.start != 'closed_form':

@@ -168,9 +168,6 @@ class SingleTeacherDistill(Distiller):
         """
         entries = super().expand(entries)
         kinds = [entry.kind for entry in entries]
-        for entry in entries:
-            if not (entry.epochs or entry.iters):
-                raise ValueError(f'{entry.name}: its length must be at least 1, got 0')
         if kinds != sorted(kinds, key=self.stage_kinds.index):
             raise ValueError(f'the order of stages is {", ".join(self.stage_kinds)}, got {", ".join(kinds)}')
         for link in self.links:

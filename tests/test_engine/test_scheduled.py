@@ -213,7 +213,7 @@ def test_an_older_checkpoint_still_loads(tmp_path):
     stages = [stage(scheduler=decay(0.5, param_name='gamma'), iters=4)]
     with pytest.raises(Killed):
         trained(tmp_path, stages, search(gamma=8.0), dict(kind='iter', n=2), checkpoint=dict(iter_interval=1))
-    content = torch.load((tmp_path / 'last_checkpoint').read_text(), weights_only=False)
+    content = load_file((tmp_path / 'last_checkpoint').read_text())
     del content['scheduled']
     torch.save(content, tmp_path / 'older.pth')
     cfg = config(search(gamma=8.0), stages, hooks=[dict(type='SeenValues')], optim_wrapper=SGD, param_scheduler=[])

@@ -1,7 +1,5 @@
-import importlib.util
 import json
 import re
-import sys
 from pathlib import Path
 
 import pytest
@@ -22,23 +20,14 @@ tables:
 
 
 @pytest.fixture
-def show(monkeypatch, capsys, tmp_path):
+def show(call, tool, monkeypatch, tmp_path):
     """Run the tool in this process on the tables given: (exit status, output, error)."""
-    spec = importlib.util.spec_from_file_location('paper_tables', TOOL)
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
     monkeypatch.setattr(tool, 'TABLES', tmp_path / 'tables.yml')
     monkeypatch.setattr(tool, 'RESULTS', tmp_path)
 
     def run(*args, tables=TABLES):
         tool.TABLES.write_text(tables, encoding='utf-8')
-        monkeypatch.setattr(sys, 'argv', ['paper_tables.py', *map(str, args)])
-        status = 0
-        try:
-            tool.main()
-        except SystemExit as end:
-            status = end.code
-        return status, *capsys.readouterr()
+        return call(*args)
 
     return run
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 FOLDER = Path(__file__).parents[2] / 'tools' / 'benchmarks'
+TOOL = FOLDER / 'step_cost.py'
 PAIR = 'resnet14_resnet8_digits'
 METHODS = ['kd', 'factor_transfer', 'factor_transfer_pretrain', 'fitnets', 'fitnets_pretrain']
 
@@ -20,7 +21,7 @@ def tool(registered):
     """The tool; it registers a loop and a data set, so it is loaded once."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(FOLDER)
-        spec = importlib.util.spec_from_file_location('step_cost', FOLDER / 'step_cost.py')
+        spec = importlib.util.spec_from_file_location('step_cost', TOOL)
         module = importlib.util.module_from_spec(spec)
         patch.setitem(sys.modules, 'step_cost', module)  # dataclasses look their module up
         spec.loader.exec_module(module)
@@ -28,20 +29,10 @@ def tool(registered):
 
 
 @pytest.fixture
-def run(tool, monkeypatch, capsys, quick):
+def run(call, tool, monkeypatch, quick):
     """Run the tool in this process on the digits' pair: (exit status, output, error)."""
-
-    def call(*args):
-        monkeypatch.setattr(tool, 'keep_memory', lambda: True)  # it would stay so for other tests
-        monkeypatch.setattr(sys, 'argv', ['step_cost.py', '--pair', PAIR, *map(str, args)])
-        status = 0
-        try:
-            tool.main()
-        except SystemExit as end:
-            status = end.code
-        return status, *capsys.readouterr()
-
-    return call
+    monkeypatch.setattr(tool, 'keep_memory', lambda: True)  # it would stay so for other tests
+    return lambda *args: call('--pair', PAIR, *args)
 
 
 def vector(optimizer):

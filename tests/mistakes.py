@@ -252,7 +252,6 @@ MISTAKES = [
     *ADJOINED,
     ('budget', {'train_cfg.budget': 3}, ValueError, 'a budget of 3 iterations is too small: .* need at least 4'),
     ('budget in words', {'train_cfg.budget': 'small'}, ValueError, 'budget of the StagedLoop must be a whole number'),
-    ('amp', {'@amp': True}, ValueError, '--amp needs a GPU'),
     ('launcher', {'@launcher': 'pytorch'}, ValueError,
      'needs RANK, .* which torchrun sets: start with tools/dist_train.sh'),
     ('work dir', {'@work_dir': '{files}/other.pth'}, FileExistsError, 'other.pth is a file, a folder is needed'),

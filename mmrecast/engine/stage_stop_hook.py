@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 from mmengine.hooks import Hook
+from torch import nn
 
 from mmrecast.registry import HOOKS
 
@@ -41,9 +42,13 @@ class StageStopHook(Hook):
             raise ValueError(f'kinds of the StageStopHook is a list of kinds of stages, got {kinds!r}')
         self.interval, self.min_gain, self.error, self.kinds = interval, min_gain, error, tuple(kinds)
 
-    def before_train(self, runner) -> None:
-        """Refuse kinds of stages that the algorithm does not have."""
-        known = runner.train_loop.model.stage_kinds
+    def check(self, model: nn.Module) -> None:
+        """Refuse kinds of stages that the algorithm does not have.
+
+        Raises:
+            ValueError: There is one.
+        """
+        known = model.stage_kinds
         unknown = [kind for kind in self.kinds if kind not in known]
         if unknown:
             raise ValueError(f'StageStopHook: there is no stage {unknown[0]!r} here, but {", ".join(known)}')

@@ -12,6 +12,7 @@ from mmrecast.algorithms.base import Distiller, as_text
 from mmrecast.algorithms.reach import reached_by
 from mmrecast.links.parts import build_loss
 from mmrecast.links.prefix import run_to
+from mmrecast.links.recompute import recomputing
 from mmrecast.registry import BLOCKS, MODELS
 from mmrecast.stages import Stage
 from mmrecast.surgery.apply import apply_step, check_plan
@@ -52,6 +53,8 @@ class Recasting(Distiller):
         compare (str): Where the networks are compared: 'next', behind block k+1 (the paper), or 'target', behind k.
         connector (dict, optional): For ``compare='target'`` where the widths differ: a connector built with
             ``in_channel`` and ``out_channel`` filled in.
+        checkpointing (bool): Whether the student's blocks keep their inputs alone in training and compute the rest
+            again in the backward pass: the same weights, less memory, one more forward pass. Defaults to False.
 
     Raises:
         ValueError: An option is none of those above, or the recipe cannot be carried out on this teacher.
@@ -75,6 +78,7 @@ class Recasting(Distiller):
         block_input: str = 'student',
         compare: str = 'next',
         connector: dict | None = None,
+        checkpointing: bool = False,
         data_preprocessor: dict | nn.Module | None = None,
     ) -> None:
         super().__init__(teacher, teacher_ckpt, data_preprocessor)
@@ -95,7 +99,7 @@ class Recasting(Distiller):
         self.compare = _choice('compare', compare, ('next', 'target'))
         if earlier != 'all' and (isinstance(earlier, bool) or not isinstance(earlier, int) or earlier < 0):
             raise ValueError(f"earlier must be 'all' or how many of the last blocks train, got {earlier!r}")
-        self.earlier = earlier
+        self.earlier, self.checkpointing = earlier, bool(checkpointing)
         self.block_loss = build_loss(block_loss, 'block_loss')
         self.kd_loss, self.task_loss = build_loss(kd_loss, 'kd_loss'), build_loss(task_loss, 'task_loss')
         self.connector_cfg, self.connector = connector, None
@@ -192,6 +196,11 @@ class Recasting(Distiller):
 
     def loss(self, inputs: Tensor, data_samples: dict) -> dict[str, Tensor]:
         """Return Eq. 1 in a recast stage, the two terms of Eq. 2 in fine-tuning."""
+        blocks = [entry.path for entry in self.plan.entries] if self.checkpointing else ()
+        with recomputing(self.student, blocks):
+            return self._losses(inputs, data_samples)
+
+    def _losses(self, inputs: Tensor, data_samples: dict) -> dict[str, Tensor]:
         if self.stage.kind == 'recast':
             s_feature, t_feature = self._compared(inputs)
             if self.connector is not None:

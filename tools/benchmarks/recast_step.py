@@ -11,7 +11,8 @@
   multiplication took as long, which holds for no machine: early layers have more elements for each.
 
 The data path is the fetching of a batch, crop, flip and normalisation, measured by itself. ``saved_mb`` is what is kept
-for the backward pass beside weights, in 10^6 bytes. Images are random, and so are the weights without --teacher-ckpt.
+for the backward pass beside weights, in 10^6 bytes (with --checkpointing, one block's insides come on top of it
+meanwhile). Images are random, and so are the weights without --teacher-ckpt.
 
     OMP_NUM_THREADS=1 python tools/benchmarks/recast_step.py --out docs/results/recast_step_cpu.json
 """
@@ -202,8 +203,9 @@ def timed_config(
     """
     cfg = read_config(path)
     backbone = cfg.model.get('teacher', {}).get('backbone', {})
-    if cfg.model.type != 'Recasting' or not str(backbone.get('type')).endswith('CifarResNet'):
-        raise ValueError(f'{path} recasts no CifarResNet, for which alone the step is written by hand')
+    known = str(backbone.get('type')).endswith('CifarResNet') and backbone.get('block', 'basic') == 'basic'
+    if cfg.model.type != 'Recasting' or not known:
+        raise ValueError(f'{path} recasts no CifarResNet of basic blocks, for which alone the step is written by hand')
     classes = cfg.model.teacher.head.num_classes
     cfg.model.teacher_ckpt = teacher_ckpt
     cfg.model.start = dict(type='closed_form', images=batch_size)
@@ -275,6 +277,7 @@ def main() -> None:
         '--channels-last', action=argparse.BooleanOptionalAction, help='layout of images (the config’s)'
     )
     parser.add_argument('--next-block', choices=('frozen', 'teacher', 'fresh'), help='what block k+1 does (frozen)')
+    parser.add_argument('--checkpointing', action='store_true', help='let our blocks keep their inputs alone')
     parser.add_argument('--teacher-ckpt', help='the teacher’s weights (random ones)')
     parser.add_argument('--out', type=Path, help='JSON file for the result')
     args = parser.parse_args()
@@ -289,13 +292,13 @@ def main() -> None:
         total = summary(costs)
         print(', '.join(f'{name} {value:g}' for name, value in total.items()))
         if args.out:
-            settings = dict(batch_size=args.batch_size, rounds=args.rounds, seed=0)
+            settings = dict(batch_size=args.batch_size, rounds=args.rounds, checkpointing=args.checkpointing, seed=0)
             write_json(dict(**about, **settings, summary=total, stages=[asdict(cost) for cost in costs]), args.out)
 
 
 def measure(args: argparse.Namespace) -> list[StageCost]:
     """Time the stages; the arguments are those of the command line."""
-    options = dict(channels_last=args.channels_last, next_block=args.next_block)
+    options = dict(channels_last=args.channels_last, next_block=args.next_block, checkpointing=args.checkpointing)
     iters = args.rounds + CHECKED
     cfg, chosen = timed_config(args.config, args.batch_size, iters, args.stages, args.teacher_ckpt, **options)
     with tempfile.TemporaryDirectory() as folder:

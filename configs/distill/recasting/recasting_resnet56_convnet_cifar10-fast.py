@@ -11,5 +11,7 @@ model = dict(
     teacher_ckpt=_base_.teacher_ckpt,
     recipe=_base_.recipe,
     start=_base_.start,
+    teacher_cache=64,
 )
+data_preprocessor = dict(views=8)
 custom_hooks = [dict(type='ResultHook', method='recasting')]

@@ -136,8 +136,9 @@ def _trained(own: Any, folder: Path) -> dict:
     """Train the block of a loop that stands apart, and write it."""
     seed = hashlib.sha256(f'{own.runner.seed} {own.stage.block}'.encode()).digest()
     seed_everything(int.from_bytes(seed[:4], 'big'))
+    fingerprint = own.block_fingerprint()  # of where it begins
     record, state = own.train_alone()
-    content = dict(fingerprint=own.block_fingerprint(), record=record, state=state, digest=_digest(record, state))
+    content = dict(fingerprint=fingerprint, record=record, state=state, digest=_digest(record, state))
     save_file(content, _path(folder, own))
     return content
 

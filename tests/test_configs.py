@@ -25,7 +25,7 @@ from mmrecast.utils.modules import get_module
 ROOT = FOLDER.parents[1]
 METHODS = ['backprop', 'kd_mse', 'recasting']
 RECASTINGS = [leaf for leaf in LEAVES if leaf.startswith('recasting/')]
-EQUAL_IMAGES = [leaf for leaf in RECASTINGS if '-short' in leaf or '_digits' in leaf]
+EQUAL_IMAGES = [leaf for leaf in RECASTINGS if re.search('-short|-parallel|_digits', leaf)]
 IMAGES = dict(CIFAR10=50_000, Digits=1437)
 
 
@@ -38,7 +38,7 @@ def bases_of(path: Path) -> list[str]:
 
 def sibling(leaf: str, method: str) -> str:
     """Return the leaf that trains a recasting's student by another method."""
-    return leaf.replace('recasting', method)
+    return leaf.replace('recasting', method).replace('-parallel', '-short')
 
 
 # ---- what stands in the files ---------------------------------------------------------------------------------------
@@ -51,7 +51,7 @@ def test_a_leaf_is_short_and_named_by_what_it_is_made_of(leaf):
     bases = dict(base.split('/') for base in bases_of(path) if '/' in base)
     model, data = bases['models'], bases['datasets']
     network = model.removesuffix(f'_{data}')
-    parts = re.fullmatch(rf'{method}_{network}(?:_(\w[\w.]*))?_{data}(-short)?', name)
+    parts = re.fullmatch(rf'{method}_{network}(?:_(\w[\w.]*))?_{data}(-short|-parallel)?', name)
     assert parts and model == f'{network}_{data}' and method in METHODS
     target, short = parts.groups()
     assert bases.get('recipes', '').endswith(f'_{target}') if target else 'recipes' not in bases
@@ -71,7 +71,7 @@ def test_every_base_is_in_use():
 def test_every_student_is_recast_distilled_and_trained_alone():
     for method in ('kd_mse', 'backprop'):
         found = [leaf for leaf in LEAVES if leaf.startswith(method) and 'recipe' in read(leaf)]
-        assert found == sorted(sibling(leaf, method) for leaf in RECASTINGS)
+        assert found == sorted({sibling(leaf, method) for leaf in RECASTINGS})
 
 
 @pytest.mark.parametrize('leaf', RECASTINGS)

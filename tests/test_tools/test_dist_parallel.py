@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 MODEL = recasting(start=dict(type='closed_form', images=40), block_input='teacher')
 STAGES = [dict(kind='recast', blocks='all', iters=4, parallel=True), dict(kind='finetune', epochs=1)]
 KEPT = dict(max_keep_ckpts=9)
+CFG = config(MODEL, STAGES, checkpoint=KEPT)
 JOINED = 'stage003_iter00000012.pth'
 
 
@@ -42,14 +43,14 @@ def joined(work_dir: Path) -> dict:
 def one(tmp_path_factory, quick):
     """Result and work dir of one process."""
     folder = tmp_path_factory.mktemp('one')
-    return run(config(MODEL, STAGES, checkpoint=KEPT), folder), folder
+    return run(CFG, folder), folder
 
 
 @pytest.fixture(scope='module')
 def two(tmp_path_factory, quick):
     """Result and work dir of two processes."""
     folder = tmp_path_factory.mktemp('two')
-    done = two_processes(write(config(MODEL, STAGES, checkpoint=KEPT), folder / 'two.py'), folder / 'run')
+    done = two_processes(write(CFG, folder / 'two.py'), folder / 'run')
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads((folder / 'run' / 'result.json').read_text()), folder / 'run'
 
@@ -65,11 +66,11 @@ def test_as_one_process(one, two):
 
 def test_a_killed_process_ends_the_run_and_one_alone_picks_its_blocks_up(one, tmp_path):
     """Of two processes the one that trains two blocks is killed in the second; one process goes on for both."""
-    killed = two_processes(write(config(MODEL, STAGES, checkpoint=KEPT), tmp_path / 'two.py', dict(kind='iter', n=2)), tmp_path / 'run')
+    killed = two_processes(write(CFG, tmp_path / 'two.py', dict(kind='iter', n=2)), tmp_path / 'run')
     assert killed.returncode != 0 and 'SIGKILL' in killed.stderr
     blocks = {path.name: path.stat().st_mtime_ns for path in (tmp_path / 'run/blocks').glob('*.pth')}
     assert 0 < len(blocks) < 3
-    result = run(config(MODEL, STAGES, checkpoint=KEPT), tmp_path / 'run', resume=True)
+    result = run(CFG, tmp_path / 'run', resume=True)
     again = {path.name: path.stat().st_mtime_ns for path in (tmp_path / 'run/blocks').glob('*.pth')}
     assert len(again) == 3 and again | blocks == again
     assert differing(joined(tmp_path / 'run'), joined(one[1])) == []
@@ -79,10 +80,10 @@ def test_a_killed_process_ends_the_run_and_one_alone_picks_its_blocks_up(one, tm
 def test_one_process_goes_on_from_the_join_of_two(one, two, tmp_path):
     """Up to there nothing depends on the number; behind it, it does."""
     _, folder = two
-    result = run(config(MODEL, STAGES, checkpoint=KEPT), tmp_path / 'on', resume=str(folder / JOINED))
+    result = run(CFG, tmp_path / 'on', resume=str(folder / JOINED))
     assert without_seconds(result) == without_seconds(one[0])
     with pytest.raises(ValueError, match='stage004_iter00000014.pth was written by 2 processes, this run has 1'):
-        run(config(MODEL, STAGES, checkpoint=KEPT), tmp_path / 'end', resume=str(folder / 'stage004_iter00000014.pth'))
+        run(CFG, tmp_path / 'end', resume=str(folder / 'stage004_iter00000014.pth'))
     with pytest.raises(ValueError, match='written with another parallel'):
         other = [STAGES[0], dict(STAGES[1], epochs=2)]
         run(config(MODEL, other, checkpoint=KEPT), tmp_path / 'other', resume=str(folder / JOINED))

@@ -22,6 +22,8 @@ class Stage:
             from the start of the stage, ``T_max``, ``total_iters`` and ``end`` default to its length. Defaults to the
             top-level ``param_scheduler``.
         val (bool): Whether to validate at its end. Defaults to True.
+        parallel (bool): Whether its blocks train apart, each on one process, and are joined behind the last; for
+            algorithms whose blocks need not wait for one another. Defaults to False.
 
     Raises:
         ValueError: A value is out of range.
@@ -35,6 +37,7 @@ class Stage:
     optim_wrapper: dict | None = None
     param_scheduler: dict | Sequence[dict] | None = None
     val: bool = True
+    parallel: bool = False
 
     def __post_init__(self) -> None:
         if (self.epochs is None) == (self.iters is None):
@@ -48,6 +51,8 @@ class Stage:
             raise ValueError(f"{self.name}: blocks must be 'all', a pattern or a list of them, got {self.blocks!r}")
         if not isinstance(self.optim_wrapper, Mapping | None):
             raise ValueError(f'{self.name}: optim_wrapper must be a dict, got {self.optim_wrapper!r}')
+        if not isinstance(self.parallel, bool):
+            raise ValueError(f'{self.name}: parallel must be True or False, got {self.parallel!r}')
         check_schedulers(self.param_scheduler, f'{self.name}: param_scheduler')
 
     @property

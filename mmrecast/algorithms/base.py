@@ -37,6 +37,7 @@ class Distiller(BaseModel):
 
     stage_kinds: tuple[str, ...] = ()
     empty_kinds: tuple[str, ...] = ()  # of these, the kinds that may be of length 0
+    parallel_kinds: tuple[str, ...] = ()  # and those whose stages can train apart from one another
     student: nn.Module
     origin: Origin
 
@@ -195,7 +196,8 @@ class Distiller(BaseModel):
         """Turn a schedule's entries into its stages.
 
         Raises:
-            ValueError: An entry is of a kind this algorithm does not have, or of length zero without need.
+            ValueError: An entry is of a kind this algorithm does not have, of length zero without need, or parallel
+                where stages build on one another.
         """
         for entry in entries:
             if entry.kind not in self.stage_kinds:
@@ -204,6 +206,12 @@ class Distiller(BaseModel):
                 )
             if not (entry.epochs or entry.iters) and entry.kind not in self.empty_kinds:
                 raise ValueError(f'{entry.name}: its length must be at least 1, got 0')
+            if entry.parallel and entry.kind not in self.parallel_kinds:
+                can = f' can: {", ".join(self.parallel_kinds)}' if self.parallel_kinds else ' of this algorithm can'
+                raise ValueError(
+                    f'{entry.name}: parallel=True is for stages that train apart from one another, as '
+                    f'{"only" if self.parallel_kinds else "none"}{can}'
+                )
         return list(entries)
 
     def start_images_of(self, stage: Stage) -> int:

@@ -3,16 +3,18 @@
 import copy
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from mmrecast.algorithms.base import Distiller, as_text
+from mmrecast.algorithms.joining import load_block, state_of
 from mmrecast.algorithms.reach import reached_by
 from mmrecast.algorithms.teacher_cache import TeacherCache
 from mmrecast.links.parts import build_loss
-from mmrecast.links.prefix import run_to
+from mmrecast.links.prefix import Suffix, run_to
 from mmrecast.links.recompute import recomputing
 from mmrecast.registry import BLOCKS, MODELS
 from mmrecast.stages import Stage
@@ -22,7 +24,7 @@ from mmrecast.surgery.closed_form import pre_relu_output, solve_block
 from mmrecast.surgery.plan import Plan, PlanEntry, make_plan, sources_of
 from mmrecast.surgery.spans import block_at
 from mmrecast.surgery.student_file import Origin
-from mmrecast.utils.modules import get_module, untouched, xavier_init
+from mmrecast.utils.modules import device_of, get_module, untouched, xavier_init
 from mmrecast.utils.names import nearest
 
 STARTS = ('xavier', 'closed_form')
@@ -38,6 +40,11 @@ class Recasting(Distiller):
     (the logits, behind the last) trains on the block loss between the two networks there (Eq. 1); both forward passes
     end there. Stage ``finetune``: everything trains on ``kd_loss`` of the logits plus ``task_loss`` (Eq. 2).
 
+    With ``block_input='teacher'`` no block waits for another: nothing before block k is computed in the student, and
+    entries with ``parallel=True`` train each block apart, on a copy of the teacher in which it alone is recast (see
+    ``engine.block_parallel``). Blocks joined afterwards have not met each other's errors: stage ``align`` k trains what
+    leads to the same place as stage ``recast`` k, on the student's own input, and replaces and initialises nothing.
+
     Args:
         teacher, teacher_ckpt, data_preprocessor: See :class:`Distiller`.
         recipe (list[dict]): Rules ``dict(source=pattern(s), target=dict(type=…))``; see ``surgery.plan.make_plan``.
@@ -50,7 +57,8 @@ class Recasting(Distiller):
             'teacher' (the teacher's weights, trained) or 'frozen' (the teacher's weights, untouched). Where its input
             width changes it is always fresh. Defaults to 'fresh' for the xavier start, 'frozen' for closed_form.
         earlier (str | int): Which blocks before k train with it: 'all' (the paper) or the last n. Defaults to 'all'.
-        block_input (str): What block k gets: 'student' (the paper) or 'teacher', the teacher's input to block k.
+        block_input (str): What block k gets while it is recast: 'student' (the paper) or 'teacher', the teacher's input
+            to block k.
         compare (str): Where the networks are compared: 'next', behind block k+1 (the paper), or 'target', behind k.
         connector (dict, optional): For ``compare='target'`` where the widths differ: a connector built with
             ``in_channel`` and ``out_channel`` filled in.
@@ -65,8 +73,9 @@ class Recasting(Distiller):
         KeyError: A type is not registered.
     """
 
-    stage_kinds = ('recast', 'finetune')
+    stage_kinds = ('recast', 'align', 'finetune')
     empty_kinds = ('recast',)  # a closed-form start does the work alone
+    parallel_kinds = ('recast',)
 
     def __init__(
         self,
@@ -118,26 +127,34 @@ class Recasting(Distiller):
         self.student = self._copy_of_teacher()
         self.origin = Origin(self.teacher_constructor, self.plan)
         self.stage: Stage | None = None
+        self._suffix: Suffix | None = None  # where the student begins, in a teacher-fed stage
         self._steps_done = 0
 
     # ---- stages -----------------------------------------------------------------------------------------------------
 
     def expand(self, entries: Sequence[Stage]) -> list[Stage]:
-        """Turn ``recast`` entries into one stage per block; see the base class."""
+        """Turn ``recast`` and ``align`` entries into one stage per block; see the base class."""
         stages, paths, done = [], [self.plan.entries[i].path for i in self.plan.steps], 0
         for entry in super().expand(entries):
-            if entry.kind != 'recast':
+            if entry.kind == 'finetune':
                 stages.append(entry)
                 continue
+            if entry.kind == 'align':
+                if not done:
+                    raise ValueError('align: no block is recast before it that it could train')
+                selected = _selected(entry, paths[:done], paths[:done])
+                stages += [replace(entry, blocks=None, block=path) for path in selected]
+                continue
+            if entry.parallel and self.block_input != 'teacher':
+                raise ValueError(
+                    f"{entry.name}: parallel=True needs block_input='teacher': given the student's, "
+                    'a block waits for those before it'
+                )
             if not (entry.epochs or entry.iters) and self.start != 'closed_form':
                 raise ValueError(f"{entry.name}: a length of 0 needs start='closed_form', which does the work alone")
-            patterns = ['all'] if entry.blocks in (None, 'all') else _listed(entry.blocks)
             if done == len(paths):
                 raise ValueError(f'{entry.name}: a recast stage too many, all {done} blocks of the recipe have one')
-            try:
-                selected = paths[done:] if patterns == ['all'] else [b for p in patterns for b in match(p, paths)]
-            except ValueError as error:
-                raise ValueError(f'{entry.name}: {error} among the blocks of the recipe') from error
+            selected = _selected(entry, paths, paths[done:])
             if selected != paths[done : done + len(selected)]:
                 raise ValueError(
                     f'recast stages go through the plan in order: {selected} where {paths[done]!r} is next'
@@ -154,12 +171,15 @@ class Recasting(Distiller):
 
     def begin_stage(self, stage: Stage, batches: Iterable[dict] = (), initialise: bool = True) -> None:
         """Put target k in place, start it, and set what trains; see the base class."""
-        self.stage, self.connector = stage, None
+        self.stage, self.connector, self._suffix = stage, None, None
         self.teacher_cache.clear()
         if stage.kind == 'finetune':
             super().begin_stage(stage)
             return
         step = self._step(stage)
+        if stage.kind == 'align':
+            self._set_trainable(*reached_by(self.student, self._tap(step), self._cut(step), self.input_shape))
+            return
         new = apply_step(self.student, self.plan, step)
         self._steps_done += 1
         follower = self._following(step)
@@ -178,6 +198,42 @@ class Recasting(Distiller):
             self.student, self._tap(step), self._cut(step), self.input_shape, follower if frozen else ()
         )
         self._set_trainable(parameters, live)
+        if self.block_input == 'teacher':
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(0)
+                images = torch.randn(2, *self.input_shape, device=device_of(self.student))
+            self._suffix = Suffix(self.student, entry.path, images, included=True)
+
+    @contextmanager
+    def apart(self) -> Iterator[None]:
+        """Give a teacher-fed stage a student of its own meanwhile: the teacher, none of its blocks recast."""
+        kept = self.student, self._steps_done, getattr(self, '_live', None)
+        self.student, self._steps_done = self._copy_of_teacher(), 0
+        try:
+            yield
+        finally:
+            self.student, self._steps_done, self._live = kept
+            self.stage = self.connector = self._suffix = None
+
+    def block_state(self) -> dict[str, Tensor]:
+        """Return a copy of all that the current stage trains, for `join`."""
+        block = get_module(self.student, self.stage.block)
+        return state_of(self.student, {*self._live, *block.modules()})
+
+    def join(self, stage: Stage, state: dict[str, Tensor]) -> None:
+        """Put the block into the student that ``stage`` trained apart; the stages of a group follow in their order.
+
+        Args:
+            stage (Stage): Which stage it was.
+            state (dict[str, Tensor]): What `block_state` gave at its end.
+
+        Raises:
+            ValueError: Names or shapes are not those of the stage's block.
+        """
+        step = self._step(stage)
+        apply_step(self.student, self.plan, step)
+        self._steps_done += 1
+        load_block(self.student, self.plan.entries[step].path, state)
 
     def restore_structure(self, stages: Sequence[Stage], index: int, started: bool, structure: dict) -> None:
         """See the base class."""
@@ -202,13 +258,13 @@ class Recasting(Distiller):
     # ---- losses -----------------------------------------------------------------------------------------------------
 
     def loss(self, inputs: Tensor, data_samples: dict) -> dict[str, Tensor]:
-        """Return Eq. 1 in a recast stage, the two terms of Eq. 2 in fine-tuning."""
+        """Return Eq. 1 in a stage of one block, the two terms of Eq. 2 in fine-tuning."""
         blocks = [entry.path for entry in self.plan.entries] if self.checkpointing else ()
         with recomputing(self.student, blocks):
             return self._losses(inputs, data_samples)
 
     def _losses(self, inputs: Tensor, data_samples: dict) -> dict[str, Tensor]:
-        if self.stage.kind == 'recast':
+        if self.stage.kind != 'finetune':
             s_feature, t_feature = self._compared(inputs, data_samples)
             if self.connector is not None:
                 s_feature = self.connector(s_feature)
@@ -242,7 +298,7 @@ class Recasting(Distiller):
         with untouched(self):
             for batch in batches:
                 inputs = batch['inputs']
-                if stage.kind == 'recast':
+                if stage.kind != 'finetune':
                     s, t = self._compared(inputs)
                     s = s if self.connector is None else self.connector(s)
                 else:
@@ -257,18 +313,17 @@ class Recasting(Distiller):
 
     def _compared(self, inputs: Tensor, data_samples: dict | None = None) -> tuple[Tensor, Tensor]:
         step = self._step(self.stage)
-        tap, path = self._tap(step), self.plan.entries[step].path
-        fed = path if self.block_input == 'teacher' else None
+        tap, cut = self._tap(step), self._cut(step)
         with torch.no_grad():
-            t_feature, *t_input = self.teacher_cache(data_samples, lambda: self._taught(tap, inputs, fed))
-        feed = (path, lambda x: t_input[0]) if fed else None
-        if feed is None and self._cut(step) is not None:
-            feed = (self._cut(step), Tensor.detach)
+            t_feature, *t_input = self.teacher_cache(data_samples, lambda: self._taught(tap, inputs))
+        if self._suffix is not None:
+            return self._suffix(self.student, lambda: run_to(self.student, tap, inputs)[0], t_input[0]), t_feature
+        feed = None if cut is None else (cut, Tensor.detach)
         return run_to(self.student, tap, inputs, feed=feed)[0], t_feature
 
-    def _taught(self, tap: str | None, inputs: Tensor, fed: str | None) -> tuple[Tensor, ...]:
-        """Return the teacher's output at the tap and, if one is asked for, its input to block ``fed``."""
-        output, given = run_to(self.teacher, tap, inputs, read=fed)
+    def _taught(self, tap: str | None, inputs: Tensor) -> tuple[Tensor, ...]:
+        """Return the teacher's output at the tap and, in a teacher-fed stage, its input to the block."""
+        output, given = run_to(self.teacher, tap, inputs, read=self._suffix and self._suffix.path)
         return (output,) if given is None else (output, given)
 
     # ---- helpers ----------------------------------------------------------------------------------------------------
@@ -284,7 +339,7 @@ class Recasting(Distiller):
 
     def _cut(self, step: int) -> str | None:
         """Return the first block that trains, None where the stem trains, too."""
-        if self.block_input == 'teacher':
+        if self.block_input == 'teacher' and self.stage.kind == 'recast':
             return self.plan.entries[step].path
         if self.earlier == 'all' or step - self.earlier < 0:
             return None
@@ -354,5 +409,12 @@ def _choice(name: str, value: object, choices: Sequence[str]) -> str:
     return value
 
 
-def _listed(value: str | Sequence[str]) -> list[str]:
-    return [value] if isinstance(value, str) else list(value)
+def _selected(entry: Stage, paths: Sequence[str], rest: Sequence[str]) -> list[str]:
+    """Return the blocks among ``paths`` that an entry stands for, ``rest`` for 'all'."""
+    patterns = [entry.blocks or 'all'] if isinstance(entry.blocks, str | None) else list(entry.blocks)
+    if patterns == ['all']:
+        return list(rest)
+    try:
+        return [path for pattern in patterns for path in match(pattern, paths)]
+    except ValueError as error:
+        raise ValueError(f'{entry.name}: {error} among the blocks of the recipe') from error

@@ -1,9 +1,11 @@
 """Batches of a loader: some of them, the rest of them, how large they are."""
 
+import copy
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import islice
 
-from mmengine.dataset import InfiniteSampler
+from mmengine.dataset import DefaultSampler, InfiniteSampler, worker_init_fn
 from torch.utils.data import DataLoader, IterableDataset
 
 
@@ -28,6 +30,30 @@ def loader_from(loader: DataLoader, batch: int) -> DataLoader:
     return DataLoader(
         loader.dataset, batch_sampler=list(loader.batch_sampler)[batch:], num_workers=loader.num_workers,
         collate_fn=loader.collate_fn, pin_memory=loader.pin_memory, worker_init_fn=loader.worker_init_fn,
+    )  # fmt: skip
+
+
+def for_one_process(loader: DataLoader, seed: int) -> DataLoader:
+    """Return a loader of the same data that gives whole batches to a process for itself, whichever that is.
+
+    Args:
+        loader (DataLoader): A loader whose batches the processes of a run share.
+        seed (int): What random numbers that its worker processes draw go by.
+
+    Raises:
+        ValueError: Its sampler or its batches are none that are known to depend on seed and epoch alone.
+    """
+    sampler = copy.copy(loader.sampler)
+    if type(sampler) is not DefaultSampler or loader.batch_size is None:
+        found = type(sampler if loader.batch_size is not None else loader.batch_sampler).__name__
+        raise ValueError(f'parallel=True needs a DefaultSampler and a batch_size, got {found}')
+    sampler.rank, sampler.world_size = 0, 1
+    sampler.num_samples = sampler.total_size = len(loader.dataset)
+    start = partial(worker_init_fn, num_workers=loader.num_workers, rank=0, seed=seed)
+    return DataLoader(
+        loader.dataset, batch_size=loader.batch_size, sampler=sampler, drop_last=loader.drop_last,
+        num_workers=loader.num_workers, collate_fn=loader.collate_fn, pin_memory=loader.pin_memory,
+        worker_init_fn=start if loader.num_workers else None,
     )  # fmt: skip
 
 

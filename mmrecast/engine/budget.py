@@ -14,7 +14,7 @@ LENGTHS = ('milestones', 'step_size', 'T_max', 'T_0', 'total_iters', 'total_step
 def within_budget(
     stages: Sequence[Stage],
     budget: int,
-    batches: int,
+    batches: int | Sequence[int],
     starts: Sequence[int],
     scheduler: Mapping | Sequence[Mapping] | None = None,
 ) -> list[Stage]:
@@ -23,7 +23,7 @@ def within_budget(
     Args:
         stages (Sequence[Stage]): Of any lengths; those of length 0 keep it, any other keeps at least 1.
         budget (int): Iterations of all stages, starts included.
-        batches (int): Iterations of an epoch.
+        batches (int | Sequence[int]): Iterations of an epoch; per stage, where they differ.
         starts (Sequence[int]): Per stage, how many iterations' images its start reads, which count, too.
         scheduler (dict | list[dict], optional): What stages without a ``param_scheduler`` have.
 
@@ -35,7 +35,8 @@ def within_budget(
     """
     if isinstance(budget, bool) or not isinstance(budget, int) or budget < 1:
         raise ValueError(f'budget of the StagedLoop must be a whole number of iterations, at least 1, got {budget!r}')
-    lengths = [stage.total_iters(batches) for stage in stages]
+    epochs = [batches] * len(stages) if isinstance(batches, int) else list(batches)
+    lengths = [stage.total_iters(n) for stage, n in zip(stages, epochs, strict=True)]
     least, rest = sum(n > 0 for n in lengths) + sum(starts), budget - sum(starts)
     if budget < least:
         raise ValueError(
@@ -50,8 +51,8 @@ def within_budget(
         scaled.append(min(max(wanted, 1), rest - spent - behind) if length else 0)
         spent += scaled[-1]
     return [
-        replace(stage, epochs=None, iters=new, param_scheduler=_scaled(stage, scheduler, new / max(old, 1), batches))
-        for stage, old, new in zip(stages, lengths, scaled, strict=True)
+        replace(stage, epochs=None, iters=new, param_scheduler=_scaled(stage, scheduler, new / max(old, 1), n))
+        for stage, old, new, n in zip(stages, lengths, scaled, epochs, strict=True)
     ]
 
 

@@ -78,6 +78,12 @@ def latest_checkpoint(work_dir: str) -> str:
     return str(path)
 
 
+def without_processes(fingerprint: dict) -> dict:
+    """Return a run's fingerprint without what follows from the number of its processes, such as batches per epoch."""
+    data = {key: value for key, value in (fingerprint.get('data') or {}).items() if key != 'batches'}
+    return {key: value for key, value in fingerprint.items() if key != 'schedule'} | dict(data=data)
+
+
 def random_state() -> dict:
     """Return the state of every random generator of this process."""
     kind, keys, position, has_gauss, gauss = np.random.get_state()
@@ -93,6 +99,13 @@ def random_state() -> dict:
     if torch.cuda.is_available():
         state['cuda'] = torch.cuda.get_rng_state()
     return state
+
+
+def seed_everything(seed: int) -> None:
+    """Bring the random generators of this process to a state that ``seed``, from 0 to 2³² − 1, decides on."""
+    torch.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed)
 
 
 def set_random_state(state: dict) -> None:

@@ -56,6 +56,8 @@ class StagedCheckpointHook(Hook):
     def at_position(self, runner, kind: str) -> None:
         """Write a checkpoint if one is due at this position ('iter', 'epoch' or 'stage')."""
         loop = runner.train_loop
+        if loop.alone:  # what a block has come to by itself is nothing to go on from
+            return
         due = (
             kind == 'stage'
             or (kind == 'epoch' and self.interval and loop.stage_epoch % self.interval == 0)

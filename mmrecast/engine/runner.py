@@ -16,7 +16,14 @@ from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
-from mmrecast.engine.checkpoints import LAST, latest_checkpoint, load_student_state, random_state, read_checkpoint
+from mmrecast.engine.checkpoints import (
+    LAST,
+    latest_checkpoint,
+    load_student_state,
+    random_state,
+    read_checkpoint,
+    without_processes,
+)
 from mmrecast.engine.hooks import ResultHook
 from mmrecast.engine.optimizers import SEPARATE, check_parts, fused, named_optimizers, schedulers_by_name
 from mmrecast.engine.scheduled import restore_scheduled, split_schedulers, value_schedulers
@@ -249,9 +256,13 @@ class StagedRunner(Runner):
         """
         content = read_checkpoint(filename)
         _, world_size = get_dist_info()
-        if len(content['random']) != world_size:
-            raise ValueError(f'{filename} was written by {len(content["random"])} processes, this run has {world_size}')
         ours, theirs = self.train_loop.fingerprint(), content['fingerprint']
+        if len(content['random']) != world_size:
+            if not self.train_loop.open_to_any_number(content['staged']):
+                raise ValueError(
+                    f'{filename} was written by {len(content["random"])} processes, this run has {world_size}'
+                )
+            ours, theirs = (without_processes(fingerprint) for fingerprint in (ours, theirs))
         different = sorted(key for key in {*ours, *theirs} if ours.get(key) != theirs.get(key))
         if different:
             raise ValueError(

@@ -3,26 +3,28 @@
 ::
 
     run ─▶ run_stage ─▶ run_epoch ─▶ run_iter ─▶ train_step
-             │ begin: the algorithm puts the stage's student in place; wrap, optimiser, schedulers
-             └ end: relative error, validation, record, next stage; a checkpoint may be written at any position
+     │       │ begin: the algorithm puts the stage's student in place; wrap, optimiser, schedulers
+     │       └ end: relative error, validation, record, next stage; a checkpoint may be written at any position
+     └──▶ run_apart: parallel stages that follow one another, see ``engine.block_parallel``
 """
 
 import copy
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from itertools import islice, takewhile
 
 import torch
 from mmengine.device import get_device
 from mmengine.dist import get_dist_info
 from mmengine.runner import BaseLoop
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
-from mmrecast.engine.batches import batch_size, check_loader, counted, evenly_spaced, loader_from
+from mmrecast.engine.batches import batch_size, check_loader, counted, evenly_spaced, for_one_process, loader_from
+from mmrecast.engine.block_parallel import train_blocks
 from mmrecast.engine.budget import within_budget
-from mmrecast.engine.checkpoints import load_strictly, set_random_state
+from mmrecast.engine.checkpoints import load_strictly, random_state, set_random_state
 from mmrecast.engine.hooks import check_hooks
 from mmrecast.engine.optimizers import fit_scheduler
 from mmrecast.engine.records import describe_stage, top_of
@@ -52,6 +54,8 @@ class StagedLoop(BaseLoop):
         KeyError: A type is not registered.
     """
 
+    alone = False  # whether this is the loop of one block, which its process trains by itself
+
     def __init__(
         self,
         runner,
@@ -75,14 +79,19 @@ class StagedLoop(BaseLoop):
         self._default_optim = copy.deepcopy(runner.optim_wrapper)
         self._default_scheduler = copy.deepcopy(runner.param_schedulers)
         runner.param_schedulers = None  # built per stage
+        self._whole_loader = None
+        if any(stage.parallel for stage in self.stages):
+            self._whole_loader = for_one_process(self.dataloader, runner.seed)
         self._scheduled = dict(self.model.scheduled)  # where every stage begins
         if budget is not None:
             size = self.dataloader.batch_size or 1
             starts = [-(-self.model.start_images_of(stage) // size) for stage in self.stages]
-            self.stages = within_budget(self.stages, budget, len(self.dataloader), starts, self._default_scheduler)
+            batches = [self._batches(stage) for stage in self.stages]
+            self.stages = within_budget(self.stages, budget, batches, starts, self._default_scheduler)
         for stage in self.stages:
-            check_stage(stage, *self._optimizer_of(stage), self.model.scheduled, len(self.dataloader), get_device())
-        self._lengths = [stage.total_iters(len(self.dataloader)) for stage in self.stages]
+            check_stage(stage, *self._optimizer_of(stage), self.model.scheduled, self._batches(stage), get_device())
+        self._lengths = [stage.total_iters(self._batches(stage)) for stage in self.stages]
+        self._as_written = digest([stages, budget, self._default_optim, self._default_scheduler])
         self.stage_index, self.started = 0, False
         self._epoch = self._iter = self._stage_epoch = self._stage_iter = self._batch = 0
         self.history: list[dict] = []
@@ -108,7 +117,7 @@ class StagedLoop(BaseLoop):
     @property
     def max_epochs(self) -> int:
         """int: Epochs of all stages."""
-        return sum(-(-n // len(self.dataloader)) for n in self._lengths)
+        return sum(-(-n // self._batches(stage)) for stage, n in zip(self.stages, self._lengths, strict=True))
 
     @property
     def max_iters(self) -> int:
@@ -166,7 +175,7 @@ class StagedLoop(BaseLoop):
         self.check_data()
         self.runner.call_hook('before_train')
         while self.stage_index < len(self.stages):
-            self.run_stage()
+            (self.run_apart if self.stage.parallel else self.run_stage)()
         if self._resumed is not None:  # resumed from the end: nothing to train
             self._restore(self._resumed)
         self.runner.call_hook('after_train')
@@ -194,10 +203,64 @@ class StagedLoop(BaseLoop):
 
     def run_stage(self) -> None:
         """Run the current stage, or what is left of it."""
+        record = self._train_stage()
+        self._end_stage(record, validate=self.stage.val)
+        self.runner.call_hook('at_position', kind='stage')
+
+    def _train_stage(self) -> dict:
+        """Train the current stage, or what is left of it, and return its record."""
         self._begin_stage()
         while self._batch or not self._stage_over:
             self.run_epoch()
-        self._end_stage()
+        return self._record()
+
+    def run_apart(self) -> None:
+        """Run the parallel stages from the current one on: each on one of the processes, then join what they trained.
+
+        Until all are joined the run stands before the first of them; a checkpoint says so, and the blocks that are done
+        lie beside it.
+        """
+        content, self._resumed = self._resumed, None
+        if content is not None:
+            self._restore(content)
+            if self._pending_random is not None:
+                self._set_random()
+        if not self.history:
+            self.runner.call_hook('at_position', kind='stage')
+        indices = list(takewhile(lambda i: self.stages[i].parallel, range(self.stage_index, len(self.stages))))
+        self.runner.model = self.model  # a former stage's wrapper serves nobody here
+        random_here = random_state()
+        records = train_blocks(self, indices, resumed=self.runner._resume)
+        set_random_state(random_here)
+        self._set_epoch()
+        after = self.apart(indices[-1] + 1)
+        for record in records:
+            self._end_stage(record, validate=record is records[-1] and self.stage.val)
+        self._epoch, self._iter = after._epoch, after._iter
+        self.runner.call_hook('at_position', kind='stage')
+
+    def apart(self, index: int) -> 'StagedLoop':
+        """Return the loop that trains parallel stage ``index`` on this process by itself.
+
+        Batches are whole, and where they begin depends on the schedule alone: not on the process, nor on how many.
+        """
+        loop, before = copy.copy(self), self._lengths[self.stage_index : index]
+        loop.alone, loop.dataloader, loop.val_interval = True, self._whole_loader, None
+        loop.stage_index, loop._timed = index, deque(maxlen=self._timed.maxlen)
+        loop._iter = self._iter + sum(before)
+        loop._epoch = self._epoch + sum(-(-n // len(self._whole_loader)) for n in before)
+        return loop
+
+    def train_alone(self) -> tuple[dict, dict[str, Tensor]]:
+        """Train the stage of a loop that stands `apart`; return its record and what the block has become."""
+        runner, loop = self.runner, self.runner.train_loop
+        runner._train_loop = self  # whom hooks ask
+        try:
+            with self.model.apart():
+                record = self._train_stage()
+                return record, self.model.block_state()
+        finally:
+            runner._train_loop = loop
 
     def run_epoch(self) -> None:
         """Run one epoch, or what is left of it."""
@@ -240,7 +303,7 @@ class StagedLoop(BaseLoop):
         self.model.progress = (self._stage_iter + 1) / self._lengths[self.stage_index]
         self.runner.message_hub.update_scalars({f'train/{name}': v for name, v in self.model.scheduled.items()})
         outputs = self.runner.model.train_step(data_batch, optim_wrapper=self.runner.optim_wrapper)
-        seen = batch_size(data_batch) * get_dist_info()[1]
+        seen = batch_size(data_batch) * (1 if self.alone else get_dist_info()[1])
         self._running['images'] += seen
         self._running['epoch_images'] += batch_size(data_batch)
         now = time.perf_counter()
@@ -289,7 +352,8 @@ class StagedLoop(BaseLoop):
                 loss=None,
                 error_start=self.relative_error(),
             )
-        self.runner.wrap_for_stage()
+        if not self.alone:
+            self.runner.wrap_for_stage()
         self.runner.set_optimizer(*self._optimizer_of(stage))
         self.started = True
         if again:
@@ -302,11 +366,12 @@ class StagedLoop(BaseLoop):
             self._running['seconds'] += time.perf_counter() - start
         self.runner.logger.info(f'{self.position} begins' if not again else f'{self.position} goes on')
 
-    def _end_stage(self) -> None:
+    def _record(self) -> dict:
+        """Return what the current stage has come to, but for its accuracy."""
         stage, running = self.stage, self._running
         self._share_buffers()
         self._set_epoch()  # as it is in a run that resumes here
-        record = dict(
+        return dict(
             index=self.stage_index, name=stage.name, kind=stage.kind, block=stage.block, epochs=stage.epochs,
             iters=self._stage_iter, images=running['images'], start_images=running.get('start_images', 0),
             seconds=round(running['seconds'], 3),
@@ -314,7 +379,9 @@ class StagedLoop(BaseLoop):
             relative_error_start=running['error_start'], relative_error=self.relative_error(),
             top1=None, val_images=None,
         )  # fmt: skip
-        if stage.val and self.runner.val_loop is not None:
+
+    def _end_stage(self, record: dict, validate: bool) -> None:
+        if validate and self.runner.val_loop is not None:
             metrics = self.runner.val_loop.run()
             record |= dict(top1=top_of(metrics), val_images=len(self.runner.val_dataloader.dataset))
         self.history.append(record)
@@ -323,7 +390,6 @@ class StagedLoop(BaseLoop):
         self._stage_iter = self._stage_epoch = 0
         self.runner.logger.info(describe_stage(record, len(self.stages)))
         self.runner.call_hook('after_stage', record=record)
-        self.runner.call_hook('at_position', kind='stage')
 
     def relative_error(self) -> float | None:
         """Return the current stage's error against the teacher, on the probe images; None where it has none."""
@@ -332,7 +398,7 @@ class StagedLoop(BaseLoop):
         return self.model.relative_error(self.stage, self.sample_batches(loader, self.probe_images))
 
     def _share_buffers(self) -> None:
-        if not self.runner.distributed:
+        if self.alone or not self.runner.distributed:
             return
         for buffer in self.model.buffers():
             torch.distributed.broadcast(buffer, 0)
@@ -343,7 +409,11 @@ class StagedLoop(BaseLoop):
         optim = copy.deepcopy(stage.optim_wrapper or self._default_optim)
         schedulers = stage.param_scheduler if stage.param_scheduler is not None else self._default_scheduler
         schedulers = [schedulers] if isinstance(schedulers, dict) else list(schedulers or [])
-        return optim, [fit_scheduler(stage, scheduler, len(self.dataloader)) for scheduler in schedulers]
+        return optim, [fit_scheduler(stage, scheduler, self._batches(stage)) for scheduler in schedulers]
+
+    def _batches(self, stage: Stage) -> int:
+        """Return the iterations of an epoch of ``stage``: a process that trains by itself has all of them to do."""
+        return len(self._whole_loader if stage.parallel else self.dataloader)
 
     # ---- position ---------------------------------------------------------------------------------------------------
 
@@ -363,21 +433,41 @@ class StagedLoop(BaseLoop):
 
     def fingerprint(self) -> dict:
         """Return what a checkpoint must share with this run to be resumed, part by part."""
-        stages = [[s.name, n, self._optimizer_of(s)] for s, n in zip(self.stages, self._lengths, strict=True)]
+        stages = [self._part(index) for index in range(len(self.stages))]
+        apart = [part for part, stage in zip(stages, self.stages, strict=True) if stage.parallel]
+        extra = dict(parallel=digest([apart, self._as_written])) if apart else {}
+        return self._made_with(len(self.dataloader)) | dict(schedule=digest(stages)) | extra
+
+    def block_fingerprint(self) -> dict:
+        """Return what decides on the weights that the loop of a block (see `apart`) leaves, part by part."""
+        part = [*self._part(self.stage_index), self._epoch]
+        return self._made_with(len(self.dataloader)) | dict(stage=digest(part))
+
+    def _part(self, index: int) -> list:
+        return [self.stages[index].name, self._lengths[index], self._optimizer_of(self.stages[index])]
+
+    def _made_with(self, batches: int) -> dict:
         cfg = self.runner.cfg
         if self._teacher_digest is None and self.model.teacher is not None:
             self._teacher_digest = digest_tensors(self.model.teacher)
         return self.model.fingerprint() | dict(
-            schedule=digest(stages),
             teacher=self._teacher_digest,
             seed=self.runner.seed,
             data=dict(
                 images=len(self.dataloader.dataset),
-                batches=len(self.dataloader),
+                batches=batches,
                 batch=self.dataloader.batch_size,
                 preprocessor=digest([c.get('data_preprocessor') for c in (cfg, cfg.get('model') or {})]),
             ),
         )
+
+    def open_to_any_number(self, staged: dict) -> bool:
+        """Tell whether, where a checkpoint stands, nothing depends on how many processes have written it.
+
+        That is so before the first stage and among or behind parallel stages that no other stage preceded.
+        """
+        before = self.stages[: staged['stage']]
+        return self._whole_loader is not None and not staged['started'] and all(stage.parallel for stage in before)
 
     def resume_from(self, content: dict) -> None:
         """Take the position of a checkpoint; weights and optimiser follow when the loop runs."""
@@ -394,7 +484,9 @@ class StagedLoop(BaseLoop):
         self.history, self.images, self.seconds = staged['history'], staged['images'], staged['seconds']
         self._running = dict(staged['running'])
         self.runner.message_hub.load_state_dict(content['message_hub'])
-        self._pending_random = content['random'][get_dist_info()[0]]
+        rank, processes = get_dist_info()
+        # Another number of processes may go on where none has drawn yet (see `open_to_any_number`).
+        self._pending_random = content['random'][rank] if len(content['random']) == processes else None
         self._resumed = None
 
     def _set_random(self) -> None:

@@ -78,28 +78,36 @@ class Suffix:
         network (nn.Module): Images → logits.
         path (str): Path of the module; it must be called once.
         images (Tensor): A few images (N, C, H, W) to try it on; modes, buffers and random numbers stay as they are.
+        included (bool): Whether the module itself is computed, too: then its input is what is known. Defaults to False.
 
     Raises:
         ValueError: The network does not call the module exactly once, or what is behind it reads what was before it.
     """
 
-    def __init__(self, network: nn.Module, path: str, images: Tensor) -> None:
-        self.path = path
+    def __init__(self, network: nn.Module, path: str, images: Tensor, included: bool = False) -> None:
+        self.path, self.included = path, included
         inside = set(get_module(network, path).modules())
         names = {module: name for name, module in network.named_modules()}
         ended: list[nn.Module] = []
         outputs: dict[str, object] = {}
+        inputs: list[Tensor] = []  # of the module at ``path``, which may work in place
+
+        def enter(module: nn.Module, args: tuple) -> None:
+            inputs.extend(x.clone() for x in args[:1] if isinstance(x, Tensor))
 
         def leave(module: nn.Module, args: tuple, out: object) -> None:
             ended.append(module)
             outputs[names[module]] = out
 
         with untouched(network), torch.no_grad(), torch.random.fork_rng(devices=[]):
-            with hooked([module.register_forward_hook(leave) for module in network.modules()]):
+            handles = [module.register_forward_hook(leave) for module in network.modules()]
+            with hooked([get_module(network, path).register_forward_pre_hook(enter), *handles]):
                 logits = network(images)
-            if ended.count(get_module(network, path)) != 1 or not isinstance(outputs[path], Tensor):
+            known = inputs if included else [outputs.get(path)]
+            if ended.count(get_module(network, path)) != 1 or [type(x) for x in known] != [Tensor]:
+                does, where = ('takes', 'at') if included else ('gives', 'behind')
                 raise ValueError(
-                    f'{path!r} is not called exactly once, or gives no tensor: nothing can begin behind it'
+                    f'{path!r} is not called exactly once, or {does} no tensor: nothing can begin {where} it'
                 )
             before = ended[: ended.index(get_module(network, path))]
             whole = [m for m in dict.fromkeys(before) if m not in inside and before.count(m) == ended.count(m)]
@@ -110,7 +118,7 @@ class Suffix:
                 if module not in within and isinstance(outputs[names[module]], Tensor)
             }
             self._blank = float('nan')
-            again = self(network, lambda: network(torch.full_like(images, float('nan'))), outputs[path].clone())
+            again = self(network, lambda: network(torch.full_like(images, float('nan'))), known[0].clone())
             self._blank = None
         if not torch.allclose(logits, again, rtol=1e-3, atol=1e-5):
             raise ValueError(f'what is behind {path!r} reads what was before it: nothing can begin there')
@@ -118,22 +126,27 @@ class Suffix:
     @property
     def skipped(self) -> tuple[str, ...]:
         """tuple[str]: Paths of the modules that are not run, the outermost ones."""
-        return (*self._shapes, self.path)
+        return (*self._shapes, *(() if self.included else (self.path,)))
 
-    def __call__(self, network: nn.Module, run: Callable[[], Tensor], output: Tensor) -> Tensor:
-        """Return what ``run``, a forward pass of ``network``, gives where the module's output is ``output``."""
+    def __call__(self, network: nn.Module, run: Callable[[], Tensor], known: Tensor) -> Tensor:
+        """Return what ``run``, a forward pass of ``network``, gives where ``known`` is the module's output (input)."""
 
         def blank(*args, shape: tuple[int, ...], **kwargs) -> Tensor:
-            empty = output.new_empty((len(output), *shape))
+            empty = known.new_empty((len(known), *shape))
             return empty if self._blank is None else empty.fill_(self._blank)
 
-        stubs = {self.path: lambda *args, **kwargs: output}
-        stubs |= {path: partial(blank, shape=shape) for path, shape in self._shapes.items()}
+        stubs = {path: partial(blank, shape=shape) for path, shape in self._shapes.items()}
+        handles = []
+        if self.included:
+            handles.append(get_module(network, self.path).register_forward_pre_hook(lambda *_: (known,)))
+        else:
+            stubs[self.path] = lambda *args, **kwargs: known
         modules = {get_module(network, path): stub for path, stub in stubs.items()}
         try:
             for module, stub in modules.items():
                 module.__dict__['forward'] = stub
-            return run()
+            with hooked(handles):
+                return run()
         finally:
             for module in modules:
                 del module.__dict__['forward']

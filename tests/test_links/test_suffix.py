@@ -85,3 +85,24 @@ def test_the_last_module_before_some_layers(images):
     assert last_before(Net(), ['last', 'middle'], images).path == 'norm'
     with pytest.raises(ValueError, match="Net has no module before 'stem' behind which it could begin"):
         last_before(Net(), ['stem'], images)
+
+
+def test_the_module_itself_runs_on_an_input_that_is_known(images):
+    network = Net().eval()
+    suffix = Suffix(network, 'middle', images, included=True)
+    assert set(suffix.skipped) == {'stem', 'norm'}
+    known = torch.randn(5, 4, 6, 6, generator=torch.Generator().manual_seed(1))
+    runs = network.stem.runs, network.middle.runs
+    logits = suffix(network, lambda: network(torch.zeros(5, 3, 6, 6)), known)
+    assert torch.equal(logits, network.last.conv(network.middle.conv(known).relu()).mean((2, 3)))
+    assert (network.stem.runs, network.middle.runs) == (runs[0], runs[1] + 1)
+    assert not network.middle._forward_pre_hooks and 'forward' not in network.stem.__dict__
+
+
+def test_a_module_whose_input_is_not_all_that_is_read_cannot_be_begun_at(images):
+    with pytest.raises(ValueError, match="what is behind 'middle' reads what was before it"):
+        Suffix(Net(skip=True), 'middle', images, included=True)
+    with pytest.raises(
+        ValueError, match="'relu' is not called exactly once, or takes no tensor: nothing can begin at it"
+    ):
+        Suffix(Net(), 'relu', images, included=True)

@@ -166,3 +166,11 @@ def test_bad_batches(batch):
         pre(dict(img=batch['inputs']))
     with pytest.raises(TypeError, match=r'a batch is a Tensor, expected'):
         pre(batch['inputs'])
+
+
+@pytest.mark.parametrize('dtype', [torch.uint8, torch.float32])
+def test_normalising_leaves_the_batch_as_it_was(dtype):
+    images = torch.tensor([[[[0.0, 2.0]], [[4.0, 6.0]]]]).to(dtype)  # (1, 2, 1, 2)
+    kept, preprocessor = images.clone(), BatchPreprocessor((2, 1, 2), mean=[1.0, 2.0], std=[2.0, 4.0])
+    assert preprocessor(dict(inputs=images))['inputs'].tolist() == [[[[-0.5, 0.5]], [[0.5, 1.0]]]]
+    assert images.equal(kept) and images.dtype == dtype

@@ -37,6 +37,9 @@ def draw_scale(runs: Sequence[Any], line: tuple[float, float] | None, out: str |
         for run in runs:
             left.annotate(run.name, (run.teraflops, run.seconds), (5, -9), textcoords='offset points', fontsize=7)
         left.set(xscale='log', yscale='log', xlabel='TFLOPs of the steps of a run', ylabel='seconds of a run')
+        for axis in (left.xaxis, left.yaxis):
+            axis.set_major_formatter('{x:g}')
+            axis.set_minor_formatter('')
         left.legend(frameon=False, loc='upper left')
         for run in runs:
             blocks = run.stages[:-1]

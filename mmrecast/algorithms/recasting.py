@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mmrecast.algorithms.base import Distiller, as_text
 from mmrecast.algorithms.reach import reached_by
+from mmrecast.algorithms.teacher_cache import TeacherCache
 from mmrecast.links.parts import build_loss
 from mmrecast.links.prefix import run_to
 from mmrecast.registry import BLOCKS, MODELS
@@ -52,6 +53,9 @@ class Recasting(Distiller):
         compare (str): Where the networks are compared: 'next', behind block k+1 (the paper), or 'target', behind k.
         connector (dict, optional): For ``compare='target'`` where the widths differ: a connector built with
             ``in_channel`` and ``out_channel`` filled in.
+        teacher_cache (int): MiB for the teacher's outputs at the place of comparison, kept from the first time an image
+            is seen in a stage to the next, where crops and flips are repeated (``views`` of the data preprocessor) or
+            there are none. Per view it takes one output for each training image. Defaults to 0: none.
 
     Raises:
         ValueError: An option is none of those above, or the recipe cannot be carried out on this teacher.
@@ -75,6 +79,7 @@ class Recasting(Distiller):
         block_input: str = 'student',
         compare: str = 'next',
         connector: dict | None = None,
+        teacher_cache: int = 0,
         data_preprocessor: dict | nn.Module | None = None,
     ) -> None:
         super().__init__(teacher, teacher_ckpt, data_preprocessor)
@@ -99,6 +104,7 @@ class Recasting(Distiller):
         self.block_loss = build_loss(block_loss, 'block_loss')
         self.kd_loss, self.task_loss = build_loss(kd_loss, 'kd_loss'), build_loss(task_loss, 'task_loss')
         self.connector_cfg, self.connector = connector, None
+        self.teacher_cache = TeacherCache(teacher_cache)
         self._loss_cfgs = as_text([block_loss, kd_loss, task_loss, connector])
 
         self.chain = find_chain(self.teacher, self.input_shape, sources_of(recipe))
@@ -145,6 +151,7 @@ class Recasting(Distiller):
     def begin_stage(self, stage: Stage, batches: Iterable[dict] = (), initialise: bool = True) -> None:
         """Put target k in place, start it, and set what trains; see the base class."""
         self.stage, self.connector = stage, None
+        self.teacher_cache.clear()
         if stage.kind == 'finetune':
             super().begin_stage(stage)
             return
@@ -193,15 +200,31 @@ class Recasting(Distiller):
     def loss(self, inputs: Tensor, data_samples: dict) -> dict[str, Tensor]:
         """Return Eq. 1 in a recast stage, the two terms of Eq. 2 in fine-tuning."""
         if self.stage.kind == 'recast':
-            s_feature, t_feature = self._compared(inputs)
+            s_feature, t_feature = self._compared(inputs, data_samples)
             if self.connector is not None:
                 s_feature = self.connector(s_feature)
             return dict(loss_block=self.block_loss(s_feature, t_feature))
         with torch.no_grad():
-            t_logits = self.teacher(inputs)
+            (t_logits,) = self.teacher_cache(data_samples, lambda: (self.teacher(inputs),))
         s_logits = self.student(inputs)
         labels = data_samples['gt_label']
         return dict(loss_kd=self.kd_loss(s_logits, t_logits), loss_task=self.task_loss(s_logits, labels))
+
+    def check_training_data(self, num_images: int, data_samples: dict | None) -> None:
+        """See the base class: what is kept of the teacher must come again, and be known by its number."""
+        self.teacher_cache.num_images = num_images
+        if not self.teacher_cache.mib:
+            return
+        if getattr(self.data_preprocessor, 'view', None) is None:
+            raise ValueError(
+                'teacher_cache keeps what comes again, but crops and flips are new in every epoch: set views=… of the '
+                'data_preprocessor, or leave teacher_cache out'
+            )
+        if (data_samples or {}).get('sample_idx') is None:
+            raise ValueError(
+                'teacher_cache knows images by their sample_idx, which the training data do not give: use a data set '
+                "of mmrecast's, or put it into what yours returns"
+            )
 
     @torch.no_grad()
     def relative_error(self, stage: Stage, batches: Iterable[dict]) -> float | None:
@@ -223,16 +246,21 @@ class Recasting(Distiller):
         variance = (squares - total * total / n).sum().item()
         return squared / variance if variance > 0 else None
 
-    def _compared(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+    def _compared(self, inputs: Tensor, data_samples: dict | None = None) -> tuple[Tensor, Tensor]:
         step = self._step(self.stage)
         tap, path = self._tap(step), self.plan.entries[step].path
         fed = path if self.block_input == 'teacher' else None
         with torch.no_grad():
-            t_feature, t_input = run_to(self.teacher, tap, inputs, read=fed)
-        feed = (path, lambda x: t_input) if fed else None
+            t_feature, *t_input = self.teacher_cache(data_samples, lambda: self._taught(tap, inputs, fed))
+        feed = (path, lambda x: t_input[0]) if fed else None
         if feed is None and self._cut(step) is not None:
             feed = (self._cut(step), Tensor.detach)
         return run_to(self.student, tap, inputs, feed=feed)[0], t_feature
+
+    def _taught(self, tap: str | None, inputs: Tensor, fed: str | None) -> tuple[Tensor, ...]:
+        """Return the teacher's output at the tap and, if one is asked for, its input to block ``fed``."""
+        output, given = run_to(self.teacher, tap, inputs, read=fed)
+        return (output,) if given is None else (output, given)
 
     # ---- helpers ----------------------------------------------------------------------------------------------------
 

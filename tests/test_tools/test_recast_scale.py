@@ -236,7 +236,36 @@ def test_a_stage_is_timed_behind_its_first_iterations(tool, monkeypatch, tmp_pat
     hook.after_stage(runner, dict(kind='recast', iters=5, name='recast a'))
     hook.after_train_iter(runner, 0, dict(inputs=range(4)))
     hook.after_stage(runner, dict(kind='finetune', iters=1, name='finetune'))
+    hook.after_train(runner)
+    nothing = dict(gpu_utilisation=None, peak_bytes=None)
     assert json.loads((tmp_path / 'step_times.json').read_text()) == [
-        dict(kind='recast', iters=5, stage='recast a', images_per_second=2.0),
-        dict(kind='finetune', iters=1, stage='finetune', images_per_second=None),
+        dict(kind='recast', iters=5, stage='recast a', images_per_second=2.0, **nothing),
+        dict(kind='finetune', iters=1, stage='finetune', images_per_second=None, **nothing),
     ]
+
+
+def test_use_of_the_gpu_is_the_mean_since_a_stage_began(tool, monkeypatch):
+    import threading
+
+    module, asked = sys.modules['gpu_use'], iter([10.0, 90.0, 20.0, 60.0])
+    monkeypatch.setattr(module, 'INTERVAL', 0)
+    given, told = threading.Semaphore(0), threading.Semaphore(0)
+
+    def ask():
+        given.acquire()
+        value = next(asked, 0.0)
+        told.release()
+        return value
+
+    use = module.GpuUse(ask)
+    for expected in (50.0, 40.0):
+        use.begin()
+        for _ in range(2):
+            given.release()
+            told.acquire()
+        while len(use._samples) < 2:
+            pass
+        assert use.mean() == expected
+    given.release()
+    use.end()
+    assert module.GpuUse().mean() is None  # no GPU here

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from figures import pair_of_axes, plain_numbers
 
 AXES = (('depth', 'deeper', 'o'), ('width', 'wider', 's'), ('size', 'larger images', '^'))
 
@@ -17,14 +18,8 @@ def draw_scale(runs: Sequence[Any], line: tuple[float, float] | None, out: str |
         line (tuple[float, float], optional): Slope and offset of log10(seconds) over log10(teraflops).
         out (str | Path): The figure; its ending says the format.
     """
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
-    out, base = Path(out), runs[0]
-    style = {'svg.fonttype': 'none', 'svg.hashsalt': 'mmrecast', 'text.parse_math': False, 'font.size': 9}
-    with rc_context(style):
-        figure = Figure(figsize=(10, 4), layout='constrained')
-        left, right = figure.subplots(1, 2)
+    base = runs[0]
+    with pair_of_axes(out) as (left, right):
         if line is not None:
             ends = np.array([min(r.teraflops for r in runs), max(r.teraflops for r in runs)])
             label = f'fit: seconds ~ FLOPs^{line[0]:.2f}'
@@ -37,9 +32,7 @@ def draw_scale(runs: Sequence[Any], line: tuple[float, float] | None, out: str |
         for run in runs:
             left.annotate(run.name, (run.teraflops, run.seconds), (5, -9), textcoords='offset points', fontsize=7)
         left.set(xscale='log', yscale='log', xlabel='TFLOPs of the steps of a run', ylabel='seconds of a run')
-        for axis in (left.xaxis, left.yaxis):
-            axis.set_major_formatter('{x:g}')
-            axis.set_minor_formatter('')
+        plain_numbers(left)
         left.legend(frameon=False, loc='upper left')
         for run in runs:
             blocks = run.stages[:-1]
@@ -49,7 +42,3 @@ def draw_scale(runs: Sequence[Any], line: tuple[float, float] | None, out: str |
         right.set(xlabel='stage (0: first block, 1: last)', ylabel="memory, share of the whole networks' step")
         right.set_ylim(0, None)
         right.legend(frameon=False, fontsize=7)
-        for axes in (left, right):
-            axes.spines[['top', 'right']].set_visible(False)
-        undated = {'.svg': {'Date': None}, '.pdf': {'CreationDate': None}}
-        figure.savefig(out, dpi=200, metadata=undated.get(out.suffix))

@@ -1,9 +1,10 @@
-"""A hook that keeps the images per second of every stage of a run."""
+"""A hook that keeps the images per second of every stage of a run, and what it asks of the GPU."""
 
 import time
 from pathlib import Path
 
 import torch
+from gpu_use import GpuUse
 from mmengine.dist import get_world_size, is_main_process
 from mmengine.hooks import Hook
 
@@ -16,10 +17,11 @@ FILE = 'step_times.json'
 
 @HOOKS.register_module()
 class StepTimes(Hook):
-    """Write ``step_times.json`` in the work dir: ``dict(stage, kind, iters, images_per_second)`` for every stage.
+    """Write ``step_times.json`` in the work dir, for every stage its ``stage`` (name), ``kind``, ``iters`` and rates.
 
-    What is measured is the loop with its data: not the beginning of a stage, its first iterations, which warm up, or
-    its validation. The rate is None where a stage has no more iterations than those.
+    These are ``images_per_second``, ``gpu_utilisation`` (per cent) and ``peak_bytes`` (allocated on the GPU) of the
+    loop with its data: not of the beginning of a stage, its first iterations, which warm up, or its validation. They
+    are None where a stage has no more iterations than those, the last two without a GPU, too.
 
     Args:
         skip (int): How many iterations warm up. Defaults to 2.
@@ -30,11 +32,15 @@ class StepTimes(Hook):
     def __init__(self, skip: int = 2) -> None:
         self.skip, self.records, self._done, self._images = skip, [], 0, 0
         self._begun = self._seconds = 0.0
+        self._use, self._asked = GpuUse(), {}
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         """Count an iteration."""
         self._done += 1
         if self._done == self.skip:
+            self._use.begin()
+            if torch.cuda.is_available():
+                torch.cuda.reset_peak_memory_stats()
             self._begun = now()
         elif self._done > self.skip:
             self._images += batch_size(data_batch) * get_world_size()
@@ -43,15 +49,23 @@ class StepTimes(Hook):
         """Note the time: this may have been the stage's last epoch."""
         if self._images:
             self._seconds = now() - self._begun
+            peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
+            self._asked = dict(gpu_utilisation=self._use.mean(), peak_bytes=peak)
 
     def after_stage(self, runner, record: dict) -> None:
         """Keep the stage's rate."""
-        rate = round(self._images / self._seconds, 2) if self._images else None
-        self.records.append({key: record[key] for key in ('kind', 'iters')} | dict(stage=record['name']))
-        self.records[-1] |= dict(images_per_second=rate)
-        self._done = self._images = 0
+        nothing = dict(images_per_second=None, gpu_utilisation=None, peak_bytes=None)
+        found = nothing | self._asked
+        if self._images:
+            found['images_per_second'] = round(self._images / self._seconds, 2)
+        self.records.append(dict(stage=record['name'], kind=record['kind'], iters=record['iters']) | found)
+        self._done, self._images, self._asked = 0, 0, {}
         if is_main_process():
             write_json(self.records, Path(runner.work_dir, FILE))
+
+    def after_train(self, runner) -> None:
+        """Ask the GPU no more."""
+        self._use.end()
 
 
 def now() -> float:

@@ -13,6 +13,7 @@ from mmrecast.algorithms.reach import reached_by
 from mmrecast.algorithms.teacher_cache import TeacherCache
 from mmrecast.links.parts import build_loss
 from mmrecast.links.prefix import run_to
+from mmrecast.links.recompute import recomputing
 from mmrecast.registry import BLOCKS, MODELS
 from mmrecast.stages import Stage
 from mmrecast.surgery.apply import apply_step, check_plan
@@ -56,6 +57,8 @@ class Recasting(Distiller):
         teacher_cache (int): MiB for the teacher's outputs at the place of comparison, kept from the first time an image
             is seen in a stage to the next, where crops and flips are repeated (``views`` of the data preprocessor) or
             there are none. Per view it takes one output for each training image. Defaults to 0: none.
+        checkpointing (bool): Whether the student's blocks keep their inputs alone in training and compute the rest
+            again in the backward pass: the same weights, less memory, one more forward pass. Defaults to False.
 
     Raises:
         ValueError: An option is none of those above, or the recipe cannot be carried out on this teacher.
@@ -80,6 +83,7 @@ class Recasting(Distiller):
         compare: str = 'next',
         connector: dict | None = None,
         teacher_cache: int = 0,
+        checkpointing: bool = False,
         data_preprocessor: dict | nn.Module | None = None,
     ) -> None:
         super().__init__(teacher, teacher_ckpt, data_preprocessor)
@@ -100,7 +104,7 @@ class Recasting(Distiller):
         self.compare = _choice('compare', compare, ('next', 'target'))
         if earlier != 'all' and (isinstance(earlier, bool) or not isinstance(earlier, int) or earlier < 0):
             raise ValueError(f"earlier must be 'all' or how many of the last blocks train, got {earlier!r}")
-        self.earlier = earlier
+        self.earlier, self.checkpointing = earlier, bool(checkpointing)
         self.block_loss = build_loss(block_loss, 'block_loss')
         self.kd_loss, self.task_loss = build_loss(kd_loss, 'kd_loss'), build_loss(task_loss, 'task_loss')
         self.connector_cfg, self.connector = connector, None
@@ -199,6 +203,11 @@ class Recasting(Distiller):
 
     def loss(self, inputs: Tensor, data_samples: dict) -> dict[str, Tensor]:
         """Return Eq. 1 in a recast stage, the two terms of Eq. 2 in fine-tuning."""
+        blocks = [entry.path for entry in self.plan.entries] if self.checkpointing else ()
+        with recomputing(self.student, blocks):
+            return self._losses(inputs, data_samples)
+
+    def _losses(self, inputs: Tensor, data_samples: dict) -> dict[str, Tensor]:
         if self.stage.kind == 'recast':
             s_feature, t_feature = self._compared(inputs, data_samples)
             if self.connector is not None:

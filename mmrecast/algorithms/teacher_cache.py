@@ -33,6 +33,7 @@ class TeacherCache:
     def clear(self) -> None:
         """Forget everything: something else is to be kept."""
         self._kept: dict[int, tuple[list[Tensor], Tensor]] = {}  # view → outputs (images, …), which of them are known
+        self._whole: set[int] = set()  # views of which all are
         self._batch_size: int | None = None
         self._left, self._told = self.mib * MIB, False
         self.looked_up = self.computed = 0
@@ -52,7 +53,7 @@ class TeacherCache:
         if len(sample_idx) != self._batch_size:
             return compute()
         kept = self._kept.get(view)
-        if kept is not None and bool(kept[1][sample_idx].all()):
+        if kept is not None and self._known(view, kept[1], sample_idx):
             self.looked_up += len(sample_idx)
             return tuple(room[sample_idx] for room in kept[0])
         outputs = tuple(output.detach() for output in compute())
@@ -63,6 +64,16 @@ class TeacherCache:
                 room[sample_idx] = output
             kept[1][sample_idx] = True
         return outputs
+
+    def _known(self, view: int, known: Tensor, sample_idx: Tensor) -> bool:
+        """Tell whether all images of a batch are known; a view that is whole is asked once, others wait for a GPU."""
+        if view in self._whole:
+            return True
+        if not known[sample_idx].all():
+            return False
+        if known.all():
+            self._whole.add(view)
+        return True
 
     def _place(self, view: int, outputs: Sequence[Tensor]) -> tuple[list[Tensor], Tensor] | None:
         """Return room for one view of all images, or None where the bound leaves none."""

@@ -36,7 +36,7 @@ class BatchPreprocessor(BaseDataPreprocessor):
         to_rgb (bool): Whether images come as BGR, as OpenCV and so mmpretrain's transforms give them, and are to be
             turned into RGB. Defaults to False.
         channels_last (bool): Whether images are handed over with channels innermost in memory, which convolutions keep
-            up and often are faster with. Defaults to False.
+            up whatever the layout of their weights, and often are faster with. Defaults to False.
         views (int | None): How many different crops and flips an image has: epoch e has those of epoch e mod ``views``,
             so that what a teacher makes of them can be kept. Defaults to None: new ones in every epoch.
 

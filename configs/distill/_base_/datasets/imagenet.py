@@ -11,6 +11,7 @@ data_preprocessor = dict(
     std=[58.395, 57.12, 57.375],
     to_rgb=True,
     flip=True,
+    channels_last=True,
 )
 train_pipeline = [
     dict(type='mmpretrain.LoadImageFromFile'),

@@ -51,7 +51,8 @@ def test_everything_in_one_command(call, tool, small, trained_teacher, tmp_path,
     assert left_out.keys() == {'tf32', 'fp16', 'fp32, compiled', 'bf16, compiled'}
     done = [run for run in runs.values() if not run['left_out']]
     assert [run['name'] for run in done] == [
-        'as configured', 'fp32', 'bf16', 'fp32, channels last', 'bf16, channels last',
+        'as configured', 'fp32', 'bf16', 'fp32, channels first', 'bf16, channels first', 'fp32, channels last',
+        'bf16, channels last',
     ]  # fmt: skip
     for run in done:
         assert [stage['name'] for stage in run['stages']] == [*(f'recast {path}' for path in BLOCKS[:2]), 'finetune']
@@ -124,6 +125,8 @@ def test_a_form_changes_what_it_says(forms):
     assert same == cfg and same is not cfg
     last = forms.configured(cfg, forms.Form('x', 'form', channels_last=True, compiled=True))
     assert last.model.data_preprocessor.channels_last and last.model.compile
+    first = forms.configured(last, forms.Form('x', 'form', channels_last=False))
+    assert first.model.data_preprocessor.channels_last is False
     outside = Config(dict(model=dict(type='Recasting'), data_preprocessor=dict(type='BatchPreprocessor')))
     assert forms.configured(outside, forms.Form('x', 'form', channels_last=True)).data_preprocessor.channels_last
 

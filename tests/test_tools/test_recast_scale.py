@@ -24,6 +24,7 @@ def tool(registered):
         module = importlib.util.module_from_spec(spec)
         patch.setitem(sys.modules, 'recast_scale', module)  # dataclasses look their module up
         spec.loader.exec_module(module)
+        patch.setattr(module, 'keep_memory', lambda: True)  # it would stay so for other tests
         yield module
 
 
@@ -86,7 +87,7 @@ def test_memory_of_fine_tuning_by_hand(walked):
     assert last.memory.total == sum(getattr(last.memory, n) for n in ('weights', 'gradients', 'optimizer', 'saved'))
 
 
-def test_what_is_kept_for_the_backward_pass_is_counted_once(steps):
+def test_what_is_kept_for_the_backward_pass_is_counted_once(tool):
     """A chain of two ReLUs after a product: x for the product's weight, each ReLU's output once."""
 
     class Chain(nn.Module):
@@ -102,7 +103,8 @@ def test_what_is_kept_for_the_backward_pass_is_counted_once(steps):
     algorithm.teacher.requires_grad_(False)
     algorithm.data_preprocessor = lambda batch, training: batch
     batch = dict(inputs=torch.ones(5, 8), data_samples={})
-    memory = steps.memory_of(algorithm, lambda inputs, data_samples: dict(a=algorithm.student(inputs).sum()), batch)
+    memory_of = sys.modules['stage_memory'].memory_of
+    memory = memory_of(algorithm, lambda inputs, data_samples: dict(a=algorithm.student(inputs).sum()), batch)
     assert memory.saved == 3 * 5 * 8 * 4
     assert (memory.weights, memory.gradients, memory.optimizer) == (4 * (64 + 64 + 8), 4 * 64, 8 * 64)
     assert memory.cuda_peak is None

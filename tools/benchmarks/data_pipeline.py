@@ -10,9 +10,6 @@ convolutions: of the first block's, the cheapest there is, and of fine-tuning's.
 """
 
 import argparse
-import os
-import shlex
-import sys
 import tempfile
 import time
 from collections.abc import Iterable, Sequence
@@ -22,6 +19,7 @@ from statistics import median
 
 import numpy as np
 import torch
+from conditions import conditions
 from data_share import Share, shares
 from jpeg_tree import jpeg_path, write_tree
 from mmengine.registry import DefaultScope
@@ -32,13 +30,11 @@ from torch.utils.data import DataLoader
 from mmrecast.analysis.latency import check_counts
 from mmrecast.analysis.tables import render_table
 from mmrecast.datasets import TensorDataset
-from mmrecast.engine.hooks import machine
 from mmrecast.registry import MODELS
 from mmrecast.utils.checkpoint import write_json
 from mmrecast.utils.cli import told_in_one_line
 from mmrecast.utils.config_file import read_config
 from mmrecast.utils.setup_env import register_all_modules
-from mmrecast.version import __version__
 
 RESNET56 = Path(__file__).resolve().parents[2] / 'configs/distill/_base_/models/resnet56_cifar10.py'
 RESNET18 = dict(type='TorchvisionClassifier', name='resnet18')
@@ -184,12 +180,8 @@ def main() -> None:
             print(f'JPEGs of {size[0]}x{size[1]}, images per second: {rates}')
             result['jpeg'] = files
         print(table(beside).rstrip())
-        threads = f'OMP_NUM_THREADS={os.environ["OMP_NUM_THREADS"]} ' if 'OMP_NUM_THREADS' in os.environ else ''
-        about = dict(
-            command=f'{threads}python {shlex.join(sys.argv)}', machine=machine(), torch=torch.__version__,
-            mmrecast=__version__, seed=0, threads=torch.get_num_threads(), images=args.images,
-            batch_size=args.batch_size, turns=args.turns, seconds_per_turn=args.seconds,
-            load_average=os.getloadavg()[0] if hasattr(os, 'getloadavg') else None,
+        about = conditions() | dict(
+            seed=0, images=args.images, batch_size=args.batch_size, turns=args.turns, seconds_per_turn=args.seconds,
         )  # fmt: skip
         if args.out:
             shown = {name: [asdict(share) for share in own] for name, own in beside.items()}

@@ -2,8 +2,8 @@
 
 ``whole`` is the run as the config has it: minutes in all and, for every stage, images per second, utilisation of the
 GPU and memory. ``precision`` are runs in float32, TF32, bfloat16 and float16: relative errors, top-1 after recasting
-and after fine-tuning, and whether they converged. ``form`` are runs with channels innermost in memory and with compiled
-blocks. What is finished stays in the work dir, so that several calls can share the work:
+and after fine-tuning, and whether they converged. ``form`` are runs with channels first and with channels innermost in
+memory, and with compiled blocks. What is finished stays in the work dir, so that several calls can share the work:
 
     python tools/benchmarks/gpu_recast.py --data-root DIR --teacher resnet56.pth --parts whole --out gpu_whole.json
     python tools/benchmarks/gpu_recast.py --data-root DIR --teacher resnet56.pth --parts precision form \\
@@ -18,13 +18,12 @@ than nvidia-smi. Without a GPU, try it with ``--images 512 --stages 2 --budget 4
 """
 
 import argparse
-import os
-import shlex
 import sys
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
+from conditions import conditions
 from recast_forms import FORMS, PARTS, Form, run_form, settle
 from recast_plot import draw_runs
 
@@ -32,12 +31,10 @@ from mmrecast.analysis.latency import check_counts
 from mmrecast.analysis.numbers import NOTHING
 from mmrecast.analysis.plots import check_matplotlib
 from mmrecast.analysis.tables import render_table
-from mmrecast.engine.hooks import machine
 from mmrecast.utils.checkpoint import write_json
 from mmrecast.utils.cli import told_in_one_line
 from mmrecast.utils.config_file import read_config
 from mmrecast.utils.setup_env import register_all_modules
-from mmrecast.version import __version__
 
 CONFIG = 'configs/distill/recasting/recasting_resnet56_convnet_cifar10-fast.py'
 ROOT = Path(__file__).resolve().parents[2]
@@ -108,9 +105,7 @@ def main() -> None:
         if args.plot:
             draw_runs(runs, args.plot)
         if args.out:
-            threads = f'OMP_NUM_THREADS={os.environ["OMP_NUM_THREADS"]} ' if 'OMP_NUM_THREADS' in os.environ else ''
-            versions = dict(mmrecast=__version__, torch=torch.__version__, cuda=torch.version.cuda)
-            about = dict(command=f'{threads}python {shlex.join(sys.argv)}', machine=machine(), versions=versions)
+            about = conditions() | dict(cuda=torch.version.cuda)
             about |= dict(settings=settings, tolerance=args.tolerance, forms=[asdict(form) for form in wanted])
             write_json(about | dict(runs=runs), args.out)
 

@@ -34,14 +34,15 @@ class Form:
         name (str): For people.
         part (str): Which of ``PARTS`` it belongs to.
         precision (str, optional): One of ``WRAPPERS``. Defaults to None: as the config and PyTorch have it.
-        channels_last (bool): Whether images have their channels innermost in memory. Defaults to False.
+        channels_last (bool, optional): Whether images have their channels innermost in memory. Defaults to None: as the
+            config has it.
         compiled (bool): Whether blocks are compiled. Defaults to False.
     """
 
     name: str
     part: str
     precision: str | None = None
-    channels_last: bool = False
+    channels_last: bool | None = None
     compiled: bool = False
 
     def left_out(self) -> str | None:
@@ -58,6 +59,7 @@ class Form:
 FORMS = (
     Form('as configured', 'whole'),
     *(Form(name, 'precision', name) for name in WRAPPERS),
+    *(Form(f'{p}, channels first', 'form', p, channels_last=False) for p in ('fp32', 'bf16')),
     *(Form(f'{p}, channels last', 'form', p, channels_last=True) for p in ('fp32', 'bf16')),
     *(Form(f'{p}, compiled', 'form', p, compiled=True) for p in ('fp32', 'bf16')),
 )
@@ -157,8 +159,9 @@ def configured(cfg: Config, form: Form) -> Config:
     if form.precision is not None:
         for holder in (cfg, *(stage for stage in cfg.train_cfg.stages if stage.get('optim_wrapper'))):
             holder['optim_wrapper'] = dict(holder['optim_wrapper'], type=WRAPPERS[form.precision])
-    if form.channels_last:
-        (cfg.model if cfg.model.get('data_preprocessor') else cfg).data_preprocessor.channels_last = True
+    if form.channels_last is not None:
+        holder = cfg.model if cfg.model.get('data_preprocessor') else cfg
+        holder.data_preprocessor.channels_last = form.channels_last
     if form.compiled:
         cfg.model.compile = True
     return cfg

@@ -9,16 +9,14 @@ images per second of two processes against one. Images and weights are random.
 """
 
 import argparse
-import os
-import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import mmengine
 import numpy as np
 import torch
+from conditions import conditions, keep_memory
 from process_steps import CONFIG, efficiency
 from scale_plot import draw_scale
 from stage_steps import StageCost, recasting, walk
@@ -27,11 +25,9 @@ from mmrecast.analysis.latency import check_counts
 from mmrecast.analysis.numbers import duration, milliseconds, times
 from mmrecast.analysis.plots import check_matplotlib
 from mmrecast.analysis.tables import render_table
-from mmrecast.engine.hooks import machine
 from mmrecast.utils.checkpoint import write_json
 from mmrecast.utils.cli import told_in_one_line
 from mmrecast.utils.setup_env import register_all_modules
-from mmrecast.version import __version__
 
 DEPTHS, FACTORS, SIZES = (20, 56, 110), (1, 2, 4), (32, 64, 128)
 
@@ -176,6 +172,7 @@ def main() -> None:
         if args.plot:
             check_matplotlib()
         register_all_modules()
+        about = conditions() | dict(memory_kept=keep_memory())
         schedule, runs = Schedule(args.block_images, args.finetune_images), []
         for size in grid(args.depths, args.widths, args.sizes):
             print('ResNet-{} x{}, {} px …'.format(*size), file=sys.stderr, flush=True)
@@ -195,13 +192,9 @@ def main() -> None:
         if args.plot:
             draw_scale(runs, fit(runs) if len(runs) > 1 else None, args.plot)
         if args.out:
-            threads = f'OMP_NUM_THREADS={os.environ["OMP_NUM_THREADS"]} ' if 'OMP_NUM_THREADS' in os.environ else ''
-            versions = dict(mmrecast=__version__, torch=torch.__version__, mmengine=mmengine.__version__)
             result = dict(
-                command=f'{threads}python {shlex.join(sys.argv)}', machine=machine(), versions=versions, seed=0,
-                device=args.device, load_average=os.getloadavg()[0] if hasattr(os, 'getloadavg') else None,
-                batch_size=args.batch_size, start_images=args.start_images, schedule=asdict(schedule),
-                exponents=found, processes=shared, runs=[asdict(run) for run in runs],
+                **about, seed=0, device=args.device, batch_size=args.batch_size, start_images=args.start_images,
+                schedule=asdict(schedule), exponents=found, processes=shared, runs=[asdict(run) for run in runs],
             )  # fmt: skip
             write_json(result, args.out)
 

@@ -122,7 +122,7 @@ def test_a_precision_is_that_of_every_stage(forms, precision, wrapper):
 def test_a_form_changes_what_it_says(forms):
     cfg = config(recasting(), STAGES)
     same = forms.configured(cfg, forms.Form('as configured', 'whole'))
-    assert same == cfg and same is not cfg
+    assert same.to_dict() == cfg.to_dict() and same is not cfg
     last = forms.configured(cfg, forms.Form('x', 'form', channels_last=True, compiled=True))
     assert last.model.data_preprocessor.channels_last and last.model.compile
     first = forms.configured(last, forms.Form('x', 'form', channels_last=False))

@@ -78,6 +78,8 @@ def crop_flip(images: Tensor, top: Tensor, left: Tensor, flipped: Tensor, crop_p
     Returns:
         Tensor: Same type and shape as ``images``.
     """
+    if not crop_padding:  # nothing is cut; gathering would take twice as long
+        return torch.where(flipped[:, None, None, None], images.flip(3), images)
     count, channels, height, width = images.shape
     row, column = (torch.arange(n, device=images.device) for n in (height, width))
     column = torch.where(flipped[:, None], width - 1 - column, column)  # (N, W)

@@ -144,8 +144,11 @@ class BatchPreprocessor(BaseDataPreprocessor):
             epoch = self.epoch if self.view is None else self.view
             choice = draw(self.seed, epoch, keys, self.crop_padding, self.flip)
             images = crop_flip(images, *choice, self.crop_padding)
+        own = not images.is_floating_point()
+        if own:
+            images = images.float()  # apart: on the CPU, arithmetic on two types takes several times as long
         if self.mean is not None:
-            images = (images - self.mean).div_(self.std)
+            images = (images.sub_(self.mean) if own else images - self.mean).div_(self.std)
         images = images.float()
         if self.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)

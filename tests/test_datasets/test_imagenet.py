@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mmengine.dataset import default_collate
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from PIL import Image
@@ -15,6 +16,7 @@ from torchvision.transforms._presets import ImageClassification
 
 from mmrecast.apis import load_student, ready_runner, train
 from mmrecast.datasets import ImageNet
+from mmrecast.datasets.crop_flip import sample_hash
 from mmrecast.registry import DATASETS, HOOKS, MODELS
 from mmrecast.utils.config_file import read_config
 
@@ -216,6 +218,33 @@ def test_an_image_depends_on_seed_epoch_and_number_only(tree):
         assert (changed != first).flatten(1).any(1).sum() >= 17
     data.set_epoch(0)
     assert images(data).equal(first)
+
+
+def test_images_are_mirrored_on_the_device_by_seed_epoch_and_number(tree):
+    """Each is normalised as it is, or with its columns turned round where the last bit of its hash says so."""
+    cfg = read_config(BASE / 'datasets/imagenet.py', {'data_preprocessor.input_shape': (3, 32, 32)})
+    data, preprocessor = train_data(tree), MODELS.build(cfg.data_preprocessor)
+    order = [17, *range(17)]
+    batch = default_collate([data[i] for i in order])
+    mean, std = (torch.tensor(cfg.data_preprocessor[name])[:, None, None] for name in ('mean', 'std'))
+    turned = []
+    for epoch in (0, 1):
+        preprocessor.set_epoch(epoch)
+        bits = [int(sample_hash(0, epoch, torch.tensor([i]))) & 1 for i in order]
+        rgb = [data[i]['inputs'][[2, 1, 0]].float() for i in order]
+        expected = [(x[..., torch.arange(31, -1, -1)] if bit else x) for x, bit in zip(rgb, bits, strict=True)]
+        found = preprocessor(batch, training=True)['inputs']
+        assert torch.allclose(found, (torch.stack(expected) - mean) / std, atol=1e-6)
+        turned.append(bits)
+    assert turned[0] != turned[1] and 0 < sum(turned[0]) < 18
+    assert preprocessor(batch)['inputs'].equal((torch.stack(rgb) - mean) / std)  # not in validation
+
+
+@pytest.mark.parametrize('name, device', [('imagenet', True), ('imagenet_deit', False)])
+def test_images_are_mirrored_in_one_place(name, device):
+    cfg = read_config(BASE / f'datasets/{name}.py')
+    in_workers = [t for t in cfg.train_dataloader.dataset.pipeline if t.type == 'mmpretrain.RandomFlip']
+    assert cfg.data_preprocessor.flip is device and len(in_workers) == 1 - device
 
 
 def test_workers_that_live_on_follow_the_epoch(tree):

@@ -168,6 +168,14 @@ def test_bad_batches(batch):
         pre(batch['inputs'])
 
 
+@pytest.mark.parametrize('dtype', [torch.uint8, torch.float32])
+def test_normalising_leaves_the_batch_as_it_was(dtype):
+    images = torch.tensor([[[[0.0, 2.0]], [[4.0, 6.0]]]]).to(dtype)  # (1, 2, 1, 2)
+    kept, preprocessor = images.clone(), BatchPreprocessor((2, 1, 2), mean=[1.0, 2.0], std=[2.0, 4.0])
+    assert preprocessor(dict(inputs=images))['inputs'].tolist() == [[[[-0.5, 0.5]], [[0.5, 1.0]]]]
+    assert images.equal(kept) and images.dtype == dtype
+
+
 @pytest.mark.parametrize(('changes', 'seen'), [({}, [None] * 5), (dict(views=2), [0, 1, 0, 1, 0])])
 def test_views_come_again(batch, changes, seen):
     pre, found = preprocessor(**changes), []

@@ -27,14 +27,13 @@ from functools import partial
 from pathlib import Path
 from statistics import mean, median
 
-import torch
 from conditions import conditions, keep_memory, spread
 from handwritten_recasting import Recasting, WholeStep, WholeWithHooks
 from mmengine.config import Config
 from mmengine.runner import Runner
 from stage_flops import step_mults, whole_mults
+from stage_memory import saved_bytes
 from step_turns import CHECKED, OURS, PLAIN, Turns
-from torch import nn
 
 from mmrecast.analysis.latency import check_counts
 from mmrecast.analysis.numbers import milliseconds
@@ -43,7 +42,6 @@ from mmrecast.apis.train import ready_runner
 from mmrecast.utils.checkpoint import write_json
 from mmrecast.utils.cli import told_in_one_line
 from mmrecast.utils.config_file import read_config
-from mmrecast.utils.modules import untouched
 from mmrecast.utils.setup_env import register_all_modules
 
 CONFIG = Path(__file__).resolve().parents[2] / 'configs/distill/recasting/recasting_resnet56_convnet_cifar10-short.py'
@@ -152,23 +150,6 @@ class StagesInTurns:
         for name, other in self._turns.others.items():
             losses[name] = other.student, partial(other.loss, x, samples['gt_label'])
         return {name: round(saved_bytes(*given) / 1e6, 3) for name, given in losses.items()}
-
-
-def saved_bytes(network: nn.Module, loss: Callable[[], torch.Tensor]) -> int:
-    """Return how many bytes a loss keeps for its backward pass, each storage once, the network's own left out."""
-    own = {tensor.untyped_storage().data_ptr() for tensor in (*network.parameters(), *network.buffers())}
-    kept: dict[int, int] = {}
-
-    def pack(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
-            kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with untouched(network, training=None), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        kept_alive = loss()  # what it keeps lives as long: no address comes twice
-    assert kept_alive.requires_grad
-    return sum(kept.values())
 
 
 def data_path(runner: Runner, batches: int) -> tuple[float, float]:

@@ -1,5 +1,6 @@
-# ImageNet-1k for torchvision's weights: random resized crop and flip; 256 on the short edge and the centre for
-# validation, resized as torchvision does (pillow); mean and standard deviation 0..255, RGB.
+# ImageNet-1k for torchvision's weights: random resized crop, in the workers, and flip, of whole batches on the device;
+# 256 on the short edge and the centre for validation, resized as torchvision does (pillow); mean and standard deviation
+# 0..255, RGB.
 dataset_type = 'ImageNet'
 data_root = 'data/imagenet'
 
@@ -9,12 +10,12 @@ data_preprocessor = dict(
     mean=[123.675, 116.28, 103.53],
     std=[58.395, 57.12, 57.375],
     to_rgb=True,
+    flip=True,
     channels_last=True,
 )
 train_pipeline = [
     dict(type='mmpretrain.LoadImageFromFile'),
     dict(type='mmpretrain.RandomResizedCrop', scale=224, backend='pillow', interpolation='bilinear'),
-    dict(type='mmpretrain.RandomFlip', prob=0.5, direction='horizontal'),
     dict(type='mmpretrain.PackInputs'),
 ]
 val_pipeline = [

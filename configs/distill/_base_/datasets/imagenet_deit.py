@@ -1,6 +1,7 @@
-# ImageNet-1k for DeiT: as imagenet.py, but bicubic, with RandAugment (9, 0.5) and random erasing (0.25) as OpenMMLab
-# has them; they paint with the mean, in the order of the images, BGR.
+# ImageNet-1k for DeiT: as imagenet.py, but bicubic, with the flip before RandAugment (9, 0.5) and random erasing (0.25)
+# as OpenMMLab has them; they paint with the mean, in the order of the images, BGR.
 _base_ = './imagenet.py'
+data_preprocessor = dict(flip=False)
 bgr_mean, bgr_std = [103.53, 116.28, 123.675], [57.375, 57.12, 58.395]
 train_pipeline = [
     dict(type='mmpretrain.LoadImageFromFile'),

@@ -2,7 +2,7 @@
 
 ResNet-56 → 27 convolutions. ``xavier`` is the authors' schedule (a random start, block k+1 begun anew, 60 epochs per
 block and 100 of fine-tuning) and ``closed_form`` the fast one, each scaled to the same number of images, which includes
-those that a start reads. All else is alike: data, augmentation, precision. What is finished is kept, so that it can be
+those that a start reads; small budgets leave the fast one 8000 / part iterations per block, the rest is fine-tuning. All else is alike: data, augmentation, precision. What is finished is kept, so that it can be
 interrupted, and several calls with other seeds can share a work dir.
 
 Example: ``OMP_NUM_THREADS=1 python tools/benchmarks/budget_curve.py --data-root DIR --teacher resnet56.pth --amp``
@@ -30,7 +30,9 @@ from mmrecast.version import __version__
 
 FOLDER = Path(__file__).resolve().parents[2] / 'configs' / 'distill' / 'recasting'
 CONFIGS = dict(xavier='recasting_resnet56_convnet_cifar10.py', closed_form='recasting_resnet56_convnet_cifar10-fast.py')
-AUTHORS_EPOCHS = 27 * 60 + 100
+BLOCKS, START_IMAGES = 27, 1024
+AUTHORS_EPOCHS = BLOCKS * 60 + 100
+PER_BLOCK = 8000  # over the part: iterations per block of the fast schedule where its own are more
 
 
 @dataclass(frozen=True)
@@ -78,9 +80,22 @@ def config_for(start: str, part: int, seed: int, teacher: str, images: int) -> C
     cfg.model.teacher_ckpt, cfg.randomness.seed = teacher, seed
     cfg.train_cfg.budget = AUTHORS_EPOCHS * images // part // cfg.train_dataloader.batch_size
     cfg.train_cfg.stages = [dict(stage, val=False) for stage in cfg.train_cfg.stages]
+    if start == 'closed_form' and PER_BLOCK // part < cfg.train_cfg.stages[0]['iters']:
+        _shorten(cfg, PER_BLOCK // part)
     cfg.train_cfg.probe_images = 128
     cfg.default_hooks.checkpoint = dict(type='StagedCheckpointHook', interval=1)
     return cfg
+
+
+def _shorten(cfg: Config, per_block: int) -> None:
+    """Give every block ``per_block`` iterations and the fine-tuning what is left of the budget."""
+    size = cfg.train_dataloader.batch_size
+    rest = cfg.train_cfg.budget - BLOCKS * (per_block - (-START_IMAGES // size))
+    recast, finetune = cfg.train_cfg.stages
+    cfg.train_cfg.stages = [
+        dict(recast, iters=max(per_block, 1)),
+        {key: value for key, value in finetune.items() if key != 'epochs'} | dict(iters=max(rest, 1)),
+    ]
 
 
 def outcome(cfg: Config, start: str, part: int, seed: int, work_dir: Path, **options) -> Outcome:

@@ -1,8 +1,9 @@
 """Measure what a recasting loses against the images it sees: parts of the authors' 1,720 epochs, their start and ours.
 
 ResNet-56 → 27 convolutions. ``xavier`` is the authors' schedule (a random start, block k+1 begun anew, 60 epochs per
-block and 100 of fine-tuning) and ``closed_form`` the fast one, each scaled to the same number of images, which includes
-those that a start reads; small budgets leave the fast one 8000 / part iterations per block, the rest is fine-tuning. All else is alike: data, augmentation, precision. What is finished is kept, so that it can be
+block and 100 of fine-tuning) and ``closed_form`` the fast one, each scaled to the same number of images, which
+includes those that a start reads; small budgets leave the fast one 8000 / part iterations per block, the rest is
+fine-tuning. All else is alike: data, augmentation, precision. What is finished is kept, so that it can be
 interrupted, and several calls with other seeds can share a work dir.
 
 Example: ``OMP_NUM_THREADS=1 python tools/benchmarks/budget_curve.py --data-root DIR --teacher resnet56.pth --amp``

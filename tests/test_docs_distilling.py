@@ -196,7 +196,7 @@ def test_methods_of_the_zoo_on_the_pair(guide, name) -> None:
     preprocessor = dict(type='BatchPreprocessor', input_shape=SHAPE)
     given = dict(teacher=networks.teacher, student=networks.student, taps=networks.taps)
     algorithm = MODELS.build(dict(method, data_preprocessor=preprocessor, **given))
-    algorithm.check_training_data(100, dict(sample_idx=torch.arange(4), gt_label=torch.arange(4)))
+    algorithm.check_training_data(range(100), dict(sample_idx=torch.arange(4), gt_label=torch.arange(4)))
     algorithm.begin_stage(Stage(method.links[0].get('stage', 'train'), iters=1))
     samples = dict(gt_label=torch.tensor([0, 1, 2, 0]), sample_idx=torch.arange(4))
     assert all(value.isfinite() for value in algorithm.loss(torch.randn(4, *SHAPE), samples).values())

@@ -1,7 +1,7 @@
 """What every algorithm shares: a student that trains, a teacher that never changes, stages."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -158,11 +158,11 @@ class Distiller(BaseModel):
                     f'give it a head of {num_classes}, or the data that it knows'
                 )
 
-    def check_training_data(self, num_images: int, data_samples: dict | None) -> None:
+    def check_training_data(self, dataset: Sized, data_samples: dict | None) -> None:
         """Check what the losses need of the training data beside images; there is nothing in general.
 
         Args:
-            num_images (int): How many images there are.
+            dataset (Sized): The training data.
             data_samples (dict, optional): What a batch brings beside images.
 
         Raises:

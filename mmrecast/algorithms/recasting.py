@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -13,6 +13,7 @@ from mmrecast.algorithms.base import Distiller, as_text
 from mmrecast.algorithms.joining import load_block, state_of
 from mmrecast.algorithms.reach import reached_by
 from mmrecast.algorithms.teacher_cache import TeacherCache
+from mmrecast.datasets import TensorDataset
 from mmrecast.links.parts import build_loss
 from mmrecast.links.prefix import Suffix, run_to
 from mmrecast.links.recompute import recomputing
@@ -275,9 +276,9 @@ class Recasting(Distiller):
         labels = data_samples['gt_label']
         return dict(loss_kd=self.kd_loss(s_logits, t_logits), loss_task=self.task_loss(s_logits, labels))
 
-    def check_training_data(self, num_images: int, data_samples: dict | None) -> None:
+    def check_training_data(self, dataset: Sized, data_samples: dict | None) -> None:
         """See the base class: what is kept of the teacher must come again, and be known by its number."""
-        self.teacher_cache.num_images = num_images
+        self.teacher_cache.num_images = len(dataset)
         if not self.teacher_cache.mib:
             return
         if getattr(self.data_preprocessor, 'view', None) is None:
@@ -285,10 +286,10 @@ class Recasting(Distiller):
                 'teacher_cache keeps what comes again, but crops and flips are new in every epoch: set views=… of the '
                 'data_preprocessor, or leave teacher_cache out'
             )
-        if (data_samples or {}).get('sample_idx') is None:
+        if not isinstance(dataset, TensorDataset):
             raise ValueError(
-                'teacher_cache knows images by their sample_idx, which the training data do not give: use a data set '
-                "of mmrecast's, or put it into what yours returns"
+                f'teacher_cache needs images that come again as they were: a {type(dataset).__name__} may change them '
+                'at random itself; use a TensorDataset (CIFAR10, …), or leave teacher_cache out'
             )
 
     @torch.no_grad()

@@ -1,6 +1,6 @@
 """Distil a teacher into a given student through links; with no link, train the student on the labels alone."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 
 import torch
 from torch import Tensor, nn
@@ -280,7 +280,7 @@ class SingleTeacherDistill(Distiller):
             networks.pop('teacher', None)
         return networks
 
-    def check_training_data(self, num_images: int, data_samples: dict | None) -> None:
+    def check_training_data(self, dataset: Sized, data_samples: dict | None) -> None:
         """See the base class: sample numbers for losses that need them, and what a loss itself checks."""
         for link in self.links:
             for name, key in (('sample_idx', 'sample_idx'), ('gt_labels', 'gt_label')):
@@ -290,7 +290,7 @@ class SingleTeacherDistill(Distiller):
                         "give: use a data set of mmrecast's, or put it into what yours returns"
                     )
             if hasattr(link.loss, 'check_dataset'):
-                link.loss.check_dataset(num_images)
+                link.loss.check_dataset(len(dataset))
 
     def fingerprint(self) -> dict:
         """See the base class."""

@@ -28,6 +28,7 @@ class TeacherCache:
         if isinstance(mib, bool) or not isinstance(mib, int) or mib < 0:
             raise ValueError(f'teacher_cache is a number of MiB, 0 for none, got {mib!r}')
         self.mib, self.num_images = mib, 0
+        self._told = False
         self.clear()
 
     def clear(self) -> None:
@@ -35,7 +36,7 @@ class TeacherCache:
         self._kept: dict[int, tuple[list[Tensor], Tensor]] = {}  # view → outputs (images, …), which of them are known
         self._whole: set[int] = set()  # views of which all are
         self._batch_size: int | None = None
-        self._left, self._told = self.mib * MIB, False
+        self._left = self.mib * MIB
         self.looked_up = self.computed = 0
 
     def __call__(self, data_samples: Mapping | None, compute: Callable[[], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:

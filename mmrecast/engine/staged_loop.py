@@ -199,7 +199,7 @@ class StagedLoop(BaseLoop):
                     samples = batch.get('data_samples')
                     self.model.check_labels(samples.get('gt_label') if isinstance(samples, dict) else None)
                     if loader is self.dataloader:
-                        self.model.check_training_data(len(loader.dataset), samples)
+                        self.model.check_training_data(loader.dataset, samples)
 
     def run_stage(self) -> None:
         """Run the current stage, or what is left of it."""

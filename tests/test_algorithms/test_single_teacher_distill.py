@@ -346,14 +346,14 @@ class Indexed(nn.Module):
 
 def test_losses_that_need_sample_numbers(images, labels):
     algorithm = distil([LOGITS | dict(loss=dict(type='IndexedForTests'))])
-    algorithm.check_training_data(50, dict(gt_label=labels, sample_idx=labels))
+    algorithm.check_training_data(range(50), dict(gt_label=labels, sample_idx=labels))
     with pytest.raises(ValueError, match='no room for 51 images'):
-        algorithm.check_training_data(51, dict(sample_idx=labels))
+        algorithm.check_training_data(range(51), dict(sample_idx=labels))
     for samples in (dict(gt_label=labels, sample_idx=None), None):
         with pytest.raises(
             ValueError, match='link 0: Indexed needs sample_idx, which the training data do not give: use'
         ):
-            algorithm.check_training_data(50, samples)
+            algorithm.check_training_data(range(50), samples)
 
 
 def test_a_weight_may_grow(images, labels):

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 from mmengine.config import Config
 from tiny import CHAIN, classifier, config, recasting, write
 
@@ -48,7 +47,7 @@ def test_everything_in_one_command(call, tool, small, trained_teacher, tmp_path,
     runs = {run['name']: run for run in content['runs']}
     left_out = {name: run['left_out'] for name, run in runs.items() if run['left_out']}
     assert left_out['tf32'] == 'tf32 needs a CUDA GPU' and left_out['fp16'] == 'fp16 needs a CUDA GPU'
-    assert left_out.keys() == {'tf32', 'fp16', 'fp32, compiled', 'bf16, compiled'}
+    assert left_out.keys() == {'tf32', 'fp16'}
     done = [run for run in runs.values() if not run['left_out']]
     assert [run['name'] for run in done] == [
         'as configured', 'fp32', 'bf16', 'fp32, channels first', 'bf16, channels first', 'fp32, channels last',
@@ -123,23 +122,19 @@ def test_a_form_changes_what_it_says(forms):
     cfg = config(recasting(), STAGES)
     same = forms.configured(cfg, forms.Form('as configured', 'whole'))
     assert same.to_dict() == cfg.to_dict() and same is not cfg
-    last = forms.configured(cfg, forms.Form('x', 'form', channels_last=True, compiled=True))
-    assert last.model.data_preprocessor.channels_last and last.model.compile
+    last = forms.configured(cfg, forms.Form('x', 'form', channels_last=True))
+    assert last.model.data_preprocessor.channels_last
     first = forms.configured(last, forms.Form('x', 'form', channels_last=False))
     assert first.model.data_preprocessor.channels_last is False
     outside = Config(dict(model=dict(type='Recasting'), data_preprocessor=dict(type='BatchPreprocessor')))
     assert forms.configured(outside, forms.Form('x', 'form', channels_last=True)).data_preprocessor.channels_last
 
 
-@pytest.mark.parametrize('precision, expected', [('tf32', (True, True)), ('fp32', (False, False)), (None, None)])
-def test_tf32_is_switched_for_one_run(forms, precision, expected):
-    def flags():
-        return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-
-    before = flags()
-    with forms.tf32(precision):
-        assert flags() == (expected or before)
-    assert flags() == before
+@pytest.mark.parametrize(('precision', 'expected'), [('tf32', True), ('fp32', None), ('bf16', None)])
+def test_tf32_is_asked_of_the_runner(forms, precision, expected):
+    cfg = Config(dict(model=dict(type='Recasting'), optim_wrapper=dict(type='OptimWrapper'), train_cfg=dict(stages=[])))
+    found = forms.configured(cfg, forms.Form('x', 'precision', precision))
+    assert found.get('env_cfg', {}).get('tf32') is expected and 'env_cfg' not in cfg
 
 
 def record(kind, loss, error, top1=None, seconds=30.0):
@@ -192,7 +187,6 @@ def test_what_cannot_be_run_says_why(forms, monkeypatch):
             pass
 
     monkeypatch.setattr(forms, 'Recasting', Plain)
-    assert forms.Form('x', 'form', compiled=True).left_out() == 'Recasting has no option compile'
 
 
 @pytest.mark.parametrize(

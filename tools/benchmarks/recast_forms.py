@@ -1,12 +1,9 @@
 """The runs that `gpu_recast.py` compares: one recasting, computed in several ways."""
 
 import copy
-import inspect
 import json
 import math
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import harmonic_mean
@@ -15,7 +12,6 @@ import torch
 from mmengine.config import Config
 from step_times import FILE
 
-from mmrecast.algorithms import Recasting
 from mmrecast.apis import train
 from mmrecast.registry import MODELS
 from mmrecast.surgery.chain import match
@@ -33,26 +29,20 @@ class Form:
     Args:
         name (str): For people.
         part (str): Which of ``PARTS`` it belongs to.
-        precision (str, optional): One of ``WRAPPERS``. Defaults to None: as the config and PyTorch have it.
+        precision (str, optional): One of ``WRAPPERS``. Defaults to None: as the config has it.
         channels_last (bool, optional): Whether images have their channels innermost in memory. Defaults to None: as the
             config has it.
-        compiled (bool): Whether blocks are compiled. Defaults to False.
     """
 
     name: str
     part: str
     precision: str | None = None
     channels_last: bool | None = None
-    compiled: bool = False
 
     def left_out(self) -> str | None:
         """Return why it cannot be run here, None where it can."""
         if self.precision in ('tf32', 'fp16') and not torch.cuda.is_available():
             return f'{self.precision} needs a CUDA GPU'
-        if self.compiled and 'compile' not in inspect.signature(Recasting).parameters:
-            return 'Recasting has no option compile'
-        if self.compiled and not torch.cuda.is_available():
-            return 'on a CPU, compiling takes longer than the run'
         return None
 
 
@@ -61,7 +51,6 @@ FORMS = (
     *(Form(name, 'precision', name) for name in WRAPPERS),
     *(Form(f'{p}, channels first', 'form', p, channels_last=False) for p in ('fp32', 'bf16')),
     *(Form(f'{p}, channels last', 'form', p, channels_last=True) for p in ('fp32', 'bf16')),
-    *(Form(f'{p}, compiled', 'form', p, compiled=True) for p in ('fp32', 'bf16')),
 )
 
 
@@ -145,8 +134,7 @@ def run_form(cfg: Config, form: Form, work_dir: Path, settings: dict, data_root:
     if kept.get('settings') == settings:
         return kept['run']
     begun = time.perf_counter()
-    with tf32(form.precision):
-        result = train(configured(cfg, form), work_dir=str(folder), data_root=data_root)
+    result = train(configured(cfg, form), work_dir=str(folder), data_root=data_root)
     minutes = (time.perf_counter() - begun) / 60
     run = summary(form.name, result, json.loads((folder / FILE).read_text()), minutes)
     write_json(dict(settings=settings, run=run), folder / KEPT)
@@ -162,22 +150,9 @@ def configured(cfg: Config, form: Form) -> Config:
     if form.channels_last is not None:
         holder = cfg.model if cfg.model.get('data_preprocessor') else cfg
         holder.data_preprocessor.channels_last = form.channels_last
-    if form.compiled:
-        cfg.model.compile = True
+    if form.precision == 'tf32':
+        cfg.env_cfg = dict(cfg.get('env_cfg') or {}, tf32=True)
     return cfg
-
-
-@contextmanager
-def tf32(precision: str | None) -> Iterator[None]:
-    """Let convolutions and products of float32 use TF32 for 'tf32' alone; for None as PyTorch has it (convolutions)."""
-    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = matmul.allow_tf32, cudnn.allow_tf32
-    if precision is not None:
-        matmul.allow_tf32 = cudnn.allow_tf32 = precision == 'tf32'
-    try:
-        yield
-    finally:
-        matmul.allow_tf32, cudnn.allow_tf32 = before
 
 
 def summary(name: str, result: dict, times: list[dict], minutes: float) -> dict:

@@ -182,12 +182,6 @@ def test_what_cannot_be_run_says_why(forms, monkeypatch):
     monkeypatch.setattr(forms.torch.cuda, 'is_available', lambda: True)
     assert forms.Form('x', 'precision', 'fp16').left_out() is None
 
-    class Plain:
-        def __init__(self, teacher):
-            pass
-
-    monkeypatch.setattr(forms, 'Recasting', Plain)
-
 
 @pytest.mark.parametrize(
     ('arguments', 'message'),

@@ -2,9 +2,9 @@
 
 ResNet-56 → 27 convolutions. ``xavier`` is the authors' schedule (a random start, block k+1 begun anew, 60 epochs per
 block and 100 of fine-tuning) and ``closed_form`` the fast one, each scaled to the same number of images, which
-includes those that a start reads; small budgets leave the fast one 8000 / part iterations per block, the rest is
-fine-tuning. All else is alike: data, augmentation, precision. What is finished is kept, so that it can be
-interrupted, and several calls with other seeds can share a work dir.
+includes those that a start reads; small budgets leave the fast one 8000 / part iterations per block, at a rate in
+proportion, the rest is fine-tuning. All else is alike: data, augmentation, precision. What is finished is kept, so
+that it can be interrupted, and several calls with other seeds can share a work dir.
 
 Example: ``OMP_NUM_THREADS=1 python tools/benchmarks/budget_curve.py --data-root DIR --teacher resnet56.pth --amp``
 """
@@ -89,12 +89,14 @@ def config_for(start: str, part: int, seed: int, teacher: str, images: int) -> C
 
 
 def _shorten(cfg: Config, per_block: int) -> None:
-    """Give every block ``per_block`` iterations and the fine-tuning what is left of the budget."""
+    """Give every block fewer iterations, at a rate in proportion, and the fine-tuning what is left of the budget."""
     size = cfg.train_dataloader.batch_size
     rest = cfg.train_cfg.budget - BLOCKS * (per_block - (-START_IMAGES // size))
     recast, finetune = cfg.train_cfg.stages
+    optimizer = cfg.optim_wrapper.optimizer
+    gentle = dict(cfg.optim_wrapper, optimizer=dict(optimizer, lr=optimizer.lr * per_block / recast['iters']))
     cfg.train_cfg.stages = [
-        dict(recast, iters=max(per_block, 1)),
+        dict(recast, iters=max(per_block, 1), optim_wrapper=gentle),
         {key: value for key, value in finetune.items() if key != 'epochs'} | dict(iters=max(rest, 1)),
     ]
 

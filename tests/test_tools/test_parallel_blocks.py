@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -30,14 +31,14 @@ def test_the_config_trains_blocks_apart_and_nothing_else(cfg):
 
 def test_steps_of_evenly_spaced_blocks_in_turns(tool, cfg, monkeypatch):
     readings = [1.0] * 4  # warming up
-    readings += [0, 0.5, 0, 0.25, 0, 0.5, 0, 1.5]  # teacher-fed second, then first: ratios 0.5 and 3
-    clock = iter([value for _ in range(3) for value in readings])
-    monkeypatch.setattr(tool.time, 'perf_counter', lambda: next(clock))
+    readings += [0, 0.5, 0, 0.25, 0, 0.5, 0, 1.5]  # teacher-fed first, then second: 2 and 3 times the other
+    clock = iter(3 * readings)
+    monkeypatch.setattr(tool, 'time', SimpleNamespace(perf_counter=lambda: next(clock)))
     costs = tool.step_costs(cfg, batch_size=4, rounds=2, count=3)
     assert [c['k'] for c in costs] == [1, 14, 27]
     assert [c['block'] for c in costs] == ['backbone.layer1.0', 'backbone.layer2.4', 'backbone.layer3.8']
     for cost in costs:
-        assert (cost['teacher_fed'], cost['student_fed'], cost['ratio']) == (875.0, 500.0, 1.75)
+        assert (cost['teacher_fed'], cost['student_fed'], cost['ratio']) == (1000.0, 375.0, 2.5)
 
 
 def test_the_largest_difference(tool):

@@ -24,8 +24,12 @@ from mmrecast.utils.modules import get_module
 
 ROOT = FOLDER.parents[1]
 METHODS = ['backprop', 'kd_mse', 'recasting']
-RECASTINGS = [leaf for leaf in LEAVES if leaf.startswith('recasting/')]
-EQUAL_IMAGES = [leaf for leaf in RECASTINGS if re.search('-short|-parallel|_digits', leaf)]
+SCHEDULES = ('-fast', '-parallel')  # leaves that recast as another one does, by another schedule
+OTHERWISE = [leaf for leaf in LEAVES if leaf.removesuffix('.py').endswith(SCHEDULES)]
+RECASTINGS = [leaf for leaf in LEAVES if leaf.startswith('recasting/') and leaf not in OTHERWISE]
+EQUAL_IMAGES = [
+    leaf for leaf in LEAVES if leaf.startswith('recasting/') and re.search('-short|-parallel|_digits', leaf)
+]
 IMAGES = dict(CIFAR10=50_000, Digits=1437)
 
 
@@ -51,14 +55,23 @@ def test_a_leaf_is_short_and_named_by_what_it_is_made_of(leaf):
     bases = dict(base.split('/') for base in bases_of(path) if '/' in base)
     model, data = bases['models'], bases['datasets']
     network = model.removesuffix(f'_{data}')
-    parts = re.fullmatch(rf'{method}_{network}(?:_(\w[\w.]*))?_{data}(-short|-parallel)?', name)
+    parts = re.fullmatch(rf'{method}_{network}(?:_(\w[\w.]*))?_{data}(-short|-fast|-parallel)?', name)
     assert parts and model == f'{network}_{data}' and method in METHODS
     target, short = parts.groups()
     assert bases.get('recipes', '').endswith(f'_{target}') if target else 'recipes' not in bases
-    if short and target:
+    if short == '-short' and target:
         assert bases['budgets'] == f'{network}_{target}'
     assert read(leaf).custom_hooks == [dict(type='ResultHook', method=method)]
     check_config(read(leaf))
+
+
+@pytest.mark.parametrize('leaf', OTHERWISE)
+def test_another_schedule_recasts_the_same(leaf):
+    ours, plain = read(leaf), read(re.sub('-[a-z]+.py$', '.py', leaf))
+    for key in ('type', 'teacher', 'teacher_ckpt', 'recipe'):
+        assert ours.model[key] == plain.model[key]
+    assert ours.train_dataloader.dataset == plain.train_dataloader.dataset
+    assert ours.train_cfg != plain.train_cfg
 
 
 def test_every_base_is_in_use():

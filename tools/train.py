@@ -16,7 +16,7 @@ def main() -> None:
         '--resume', nargs='?', const=True, default=False, metavar='CKPT',
         help="go on from CKPT, without it from the work dir's last checkpoint",
     )  # fmt: skip
-    parser.add_argument('--amp', action='store_true', help='mixed precision (GPU only)')
+    parser.add_argument('--amp', action='store_true', help='mixed precision: float16 on a GPU, bfloat16 on a CPU')
     parser.add_argument('--data-root', help='where the data lies, for every loader of the config')
     parser.add_argument('--cfg-options', nargs='+', action=KeyValues, help='key=value, overriding the config')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')

@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from mmrecast.algorithms.base import Distiller, as_text
 from mmrecast.algorithms.joining import load_block, state_of
 from mmrecast.algorithms.reach import reached_by
+from mmrecast.algorithms.teacher_cache import TeacherCache
 from mmrecast.links.parts import build_loss
 from mmrecast.links.prefix import Suffix, run_to
+from mmrecast.links.recompute import recomputing
 from mmrecast.registry import BLOCKS, MODELS
 from mmrecast.stages import Stage
 from mmrecast.surgery.apply import apply_step, check_plan
@@ -60,6 +62,11 @@ class Recasting(Distiller):
         compare (str): Where the networks are compared: 'next', behind block k+1 (the paper), or 'target', behind k.
         connector (dict, optional): For ``compare='target'`` where the widths differ: a connector built with
             ``in_channel`` and ``out_channel`` filled in.
+        teacher_cache (int): MiB for the teacher's outputs at the place of comparison, kept from the first time an image
+            is seen in a stage to the next, where crops and flips are repeated (``views`` of the data preprocessor) or
+            there are none. Per view it takes one output for each training image. Defaults to 0: none.
+        checkpointing (bool): Whether the student's blocks keep their inputs alone in training and compute the rest
+            again in the backward pass: the same weights, less memory, one more forward pass. Defaults to False.
 
     Raises:
         ValueError: An option is none of those above, or the recipe cannot be carried out on this teacher.
@@ -84,6 +91,8 @@ class Recasting(Distiller):
         block_input: str = 'student',
         compare: str = 'next',
         connector: dict | None = None,
+        teacher_cache: int = 0,
+        checkpointing: bool = False,
         data_preprocessor: dict | nn.Module | None = None,
     ) -> None:
         super().__init__(teacher, teacher_ckpt, data_preprocessor)
@@ -104,10 +113,11 @@ class Recasting(Distiller):
         self.compare = _choice('compare', compare, ('next', 'target'))
         if earlier != 'all' and (isinstance(earlier, bool) or not isinstance(earlier, int) or earlier < 0):
             raise ValueError(f"earlier must be 'all' or how many of the last blocks train, got {earlier!r}")
-        self.earlier = earlier
+        self.earlier, self.checkpointing = earlier, bool(checkpointing)
         self.block_loss = build_loss(block_loss, 'block_loss')
         self.kd_loss, self.task_loss = build_loss(kd_loss, 'kd_loss'), build_loss(task_loss, 'task_loss')
         self.connector_cfg, self.connector = connector, None
+        self.teacher_cache = TeacherCache(teacher_cache)
         self._loss_cfgs = as_text([block_loss, kd_loss, task_loss, connector])
 
         self.chain = find_chain(self.teacher, self.input_shape, sources_of(recipe))
@@ -162,6 +172,7 @@ class Recasting(Distiller):
     def begin_stage(self, stage: Stage, batches: Iterable[dict] = (), initialise: bool = True) -> None:
         """Put target k in place, start it, and set what trains; see the base class."""
         self.stage, self.connector, self._suffix = stage, None, None
+        self.teacher_cache.clear()
         if stage.kind == 'finetune':
             super().begin_stage(stage)
             return
@@ -248,16 +259,37 @@ class Recasting(Distiller):
 
     def loss(self, inputs: Tensor, data_samples: dict) -> dict[str, Tensor]:
         """Return Eq. 1 in a stage of one block, the two terms of Eq. 2 in fine-tuning."""
+        blocks = [entry.path for entry in self.plan.entries] if self.checkpointing else ()
+        with recomputing(self.student, blocks):
+            return self._losses(inputs, data_samples)
+
+    def _losses(self, inputs: Tensor, data_samples: dict) -> dict[str, Tensor]:
         if self.stage.kind != 'finetune':
-            s_feature, t_feature = self._compared(inputs)
+            s_feature, t_feature = self._compared(inputs, data_samples)
             if self.connector is not None:
                 s_feature = self.connector(s_feature)
             return dict(loss_block=self.block_loss(s_feature, t_feature))
         with torch.no_grad():
-            t_logits = self.teacher(inputs)
+            (t_logits,) = self.teacher_cache(data_samples, lambda: (self.teacher(inputs),))
         s_logits = self.student(inputs)
         labels = data_samples['gt_label']
         return dict(loss_kd=self.kd_loss(s_logits, t_logits), loss_task=self.task_loss(s_logits, labels))
+
+    def check_training_data(self, num_images: int, data_samples: dict | None) -> None:
+        """See the base class: what is kept of the teacher must come again, and be known by its number."""
+        self.teacher_cache.num_images = num_images
+        if not self.teacher_cache.mib:
+            return
+        if getattr(self.data_preprocessor, 'view', None) is None:
+            raise ValueError(
+                'teacher_cache keeps what comes again, but crops and flips are new in every epoch: set views=… of the '
+                'data_preprocessor, or leave teacher_cache out'
+            )
+        if (data_samples or {}).get('sample_idx') is None:
+            raise ValueError(
+                'teacher_cache knows images by their sample_idx, which the training data do not give: use a data set '
+                "of mmrecast's, or put it into what yours returns"
+            )
 
     @torch.no_grad()
     def relative_error(self, stage: Stage, batches: Iterable[dict]) -> float | None:
@@ -279,15 +311,20 @@ class Recasting(Distiller):
         variance = (squares - total * total / n).sum().item()
         return squared / variance if variance > 0 else None
 
-    def _compared(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+    def _compared(self, inputs: Tensor, data_samples: dict | None = None) -> tuple[Tensor, Tensor]:
         step = self._step(self.stage)
         tap, cut = self._tap(step), self._cut(step)
         with torch.no_grad():
-            t_feature, t_input = run_to(self.teacher, tap, inputs, read=self._suffix and self._suffix.path)
+            t_feature, *t_input = self.teacher_cache(data_samples, lambda: self._taught(tap, inputs))
         if self._suffix is not None:
-            return self._suffix(self.student, lambda: run_to(self.student, tap, inputs)[0], t_input), t_feature
+            return self._suffix(self.student, lambda: run_to(self.student, tap, inputs)[0], t_input[0]), t_feature
         feed = None if cut is None else (cut, Tensor.detach)
         return run_to(self.student, tap, inputs, feed=feed)[0], t_feature
+
+    def _taught(self, tap: str | None, inputs: Tensor) -> tuple[Tensor, ...]:
+        """Return the teacher's output at the tap and, in a teacher-fed stage, its input to the block."""
+        output, given = run_to(self.teacher, tap, inputs, read=self._suffix and self._suffix.path)
+        return (output,) if given is None else (output, given)
 
     # ---- helpers ----------------------------------------------------------------------------------------------------
 

@@ -33,13 +33,13 @@ def prepare(
         cfg (Config): The config.
         work_dir (str, optional): Where results go. Defaults to the config's, else ``work_dirs/<config name>``.
         resume (bool | str): Whether to go on from the work dir's last checkpoint, or the checkpoint to go on from.
-        amp (bool): Whether to train in mixed precision. Defaults to False.
+        amp (bool): Whether to train in mixed precision: float16 with scaled losses on a GPU, bfloat16 on a CPU.
+            Defaults to False.
         launcher (str): 'none', 'pytorch', 'slurm' or 'mpi'. Defaults to 'none'.
         data_root (str, optional): Where the data of every loader lies. Defaults to what the config says.
 
     Raises:
-        ValueError, TypeError, KeyError: The config is wrong (see `check_config`), there is nothing to resume, or mixed
-            precision is asked for without a GPU.
+        ValueError, TypeError, KeyError: The config is wrong (see `check_config`), or there is nothing to resume.
         FileNotFoundError: The checkpoint to resume from does not exist.
     """
     cfg = copy.deepcopy(cfg)
@@ -68,11 +68,10 @@ def prepare(
 
 
 def _use_amp(cfg: Config) -> None:
-    if not torch.cuda.is_available():
-        raise ValueError('--amp needs a GPU: mmengine has no mixed precision for the CPU')
+    wrapper = 'AmpOptimWrapper' if torch.cuda.is_available() else 'Bf16OptimWrapper'
     stages = [stage for stage in cfg.train_cfg.get('stages', []) if stage.get('optim_wrapper')]
     for holder in (cfg, *stages):
-        holder['optim_wrapper'] = dict(holder['optim_wrapper'], type='AmpOptimWrapper')
+        holder['optim_wrapper'] = dict(holder['optim_wrapper'], type=wrapper)
 
 
 def build_runner(cfg: Config) -> StagedRunner:

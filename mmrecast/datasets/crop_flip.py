@@ -38,7 +38,7 @@ def sample_hash(seed: int, epoch: int, sample_idx: Tensor) -> Tensor:
     Returns:
         Tensor: int64, shape (N,), on the device of ``sample_idx``.
     """
-    key = sample_idx.new_tensor([_signed(seed)])
+    key = sample_idx.new_full((1,), _signed(seed))  # filled on the device: nothing is copied there
     key = _mix(key * _GOLDEN + _GOLDEN)
     key = _mix((key ^ _signed(epoch)) * _GOLDEN + _GOLDEN)
     return _mix(_mix(sample_idx * _GOLDEN + key))

@@ -36,7 +36,9 @@ class BatchPreprocessor(BaseDataPreprocessor):
         to_rgb (bool): Whether images come as BGR, as OpenCV and so mmpretrain's transforms give them, and are to be
             turned into RGB. Defaults to False.
         channels_last (bool): Whether images are handed over with channels innermost in memory, which convolutions keep
-            up and often are faster with. Defaults to False.
+            up whatever the layout of their weights, and often are faster with. Defaults to False.
+        views (int | None): How many different crops and flips an image has: epoch e has those of epoch e mod ``views``,
+            so that what a teacher makes of them can be kept. Defaults to None: new ones in every epoch.
 
     Raises:
         ValueError: An argument is out of range, or a batch has images of another shape.
@@ -61,6 +63,7 @@ class BatchPreprocessor(BaseDataPreprocessor):
         non_blocking: bool = False,
         to_rgb: bool = False,
         channels_last: bool = False,
+        views: int | None = None,
     ) -> None:
         super().__init__(non_blocking)
         self.input_shape = tuple(input_shape)
@@ -72,7 +75,11 @@ class BatchPreprocessor(BaseDataPreprocessor):
             raise ValueError(f'mean={mean} with std={std}, expected both or neither')
         if to_rgb and self.input_shape[0] != 3:
             raise ValueError(f'to_rgb needs three channels, but input_shape is {self.input_shape} (C, H, W)')
-        self.to_rgb, self.channels_last = bool(to_rgb), bool(channels_last)
+        if views is not None and (isinstance(views, bool) or not isinstance(views, int) or views < 1):
+            raise ValueError(
+                f'views={views!r}, expected a whole number of at least 1, or None for new ones every epoch'
+            )
+        self.to_rgb, self.channels_last, self.views = bool(to_rgb), bool(channels_last), views
         self.crop_padding, self.flip, self.seed = crop_padding, bool(flip), int(seed)
         self.register_buffer('mean', self._per_channel('mean', mean), persistent=False)
         self.register_buffer('std', self._per_channel('std', std), persistent=False)
@@ -87,6 +94,13 @@ class BatchPreprocessor(BaseDataPreprocessor):
             channels = f'input_shape {self.input_shape} has {self.input_shape[0]} channels'
             raise ValueError(f'{name} has {len(values)} values, but {channels}')
         return torch.tensor(list(values), dtype=torch.float32).view(-1, 1, 1)
+
+    @property
+    def view(self) -> int | None:
+        """int | None: Which of the repeated versions of every image this epoch has, None where none is repeated."""
+        if not (self.crop_padding or self.flip):
+            return 0
+        return None if self.views is None else self.epoch % self.views
 
     def set_epoch(self, epoch: int, seen: int = 0) -> None:
         """Choose the random numbers of an epoch.
@@ -107,7 +121,7 @@ class BatchPreprocessor(BaseDataPreprocessor):
 
         Returns:
             dict: ``inputs`` float32 (N, C, H, W); ``data_samples``, a dict of ``gt_label`` int64 (N,) and
-            ``sample_idx`` int64 (N,), each None where the batch has none.
+            ``sample_idx`` int64 (N,), each None where the batch has none, and in training the images' ``view``.
 
         Raises:
             ValueError: Images of another shape than ``input_shape``, or labels of another number than images.
@@ -127,14 +141,16 @@ class BatchPreprocessor(BaseDataPreprocessor):
             if keys is None:
                 keys = torch.arange(self.seen, self.seen + len(images), device=images.device)
                 self.seen += len(images)
-            choice = draw(self.seed, self.epoch, keys, self.crop_padding, self.flip)
+            epoch = self.epoch if self.view is None else self.view
+            choice = draw(self.seed, epoch, keys, self.crop_padding, self.flip)
             images = crop_flip(images, *choice, self.crop_padding)
         if self.mean is not None:
             images = (images - self.mean).div_(self.std)
         images = images.float()
         if self.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
-        return dict(inputs=images, data_samples=dict(gt_label=labels, sample_idx=sample_idx))
+        samples = dict(gt_label=labels, sample_idx=sample_idx) | (dict(view=self.view) if training else {})
+        return dict(inputs=images, data_samples=samples)
 
     @staticmethod
     def _unpack(data: Mapping | Sequence) -> tuple[Tensor, Tensor | None, Tensor | None]:

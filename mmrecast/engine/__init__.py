@@ -2,12 +2,15 @@
 
 from mmrecast.engine.checkpoints import latest_checkpoint, read_checkpoint
 from mmrecast.engine.hooks import ResultHook, StagedCheckpointHook, StagedLogProcessor
+from mmrecast.engine.late_values import LateInfoHook
 from mmrecast.engine.optimizers import check_optimizer
+from mmrecast.engine.precision import Bf16OptimWrapper
 from mmrecast.engine.runner import StagedRunner
+from mmrecast.engine.stage_stop_hook import StageStopHook
 from mmrecast.engine.staged_loop import StagedLoop
 from mmrecast.engine.width_hook import WidthHook
 
 __all__ = [
-    'ResultHook', 'StagedCheckpointHook', 'StagedLogProcessor', 'StagedLoop', 'StagedRunner', 'WidthHook',
-    'check_optimizer', 'latest_checkpoint', 'read_checkpoint',
+    'Bf16OptimWrapper', 'LateInfoHook', 'ResultHook', 'StageStopHook', 'StagedCheckpointHook', 'StagedLogProcessor',
+    'StagedLoop', 'StagedRunner', 'WidthHook', 'check_optimizer', 'latest_checkpoint', 'read_checkpoint',
 ]  # fmt: skip

@@ -14,6 +14,7 @@ from mmengine.runner import LogProcessor
 from torch import nn
 
 from mmrecast.engine.records import accuracies
+from mmrecast.engine.stage_stop_hook import StageStopHook
 from mmrecast.engine.width_hook import WidthHook
 from mmrecast.registry import HOOKS, LOG_PROCESSORS
 from mmrecast.surgery.student_file import Origin, save_student
@@ -204,5 +205,5 @@ def check_hooks(runner) -> None:
             raise ValueError('EMAHook copies the student before its blocks are replaced: leave it out of a staged run')
         if isinstance(hook, CheckpointHook):
             raise ValueError("a staged run cannot go on from CheckpointHook's files: use StagedCheckpointHook")
-        if isinstance(hook, WidthHook):
+        if isinstance(hook, StageStopHook | WidthHook):
             hook.check(runner.bare_model)

@@ -25,7 +25,7 @@ from mmrecast.engine.checkpoints import (
     without_processes,
 )
 from mmrecast.engine.hooks import ResultHook
-from mmrecast.engine.optimizers import SEPARATE, check_parts, named_optimizers, schedulers_by_name
+from mmrecast.engine.optimizers import SEPARATE, check_parts, fused, named_optimizers, schedulers_by_name
 from mmrecast.engine.scheduled import restore_scheduled, split_schedulers, value_schedulers
 from mmrecast.registry import MODEL_WRAPPERS, RUNNERS
 from mmrecast.utils.checkpoint import save_file, write_text
@@ -91,8 +91,9 @@ class StagedRunner(Runner):
             self.register_hook(ResultHook())
 
     def register_default_hooks(self, hooks: dict | None = None) -> None:
-        """Do as mmengine, with the checkpoints of a staged run where the config names none."""
-        super().register_default_hooks(dict(checkpoint=dict(type='StagedCheckpointHook')) | dict(hooks or {}))
+        """Do as mmengine, with a staged run's checkpoints and late reading of losses where the config names none."""
+        ours = dict(checkpoint=dict(type='StagedCheckpointHook'), runtime_info=dict(type='LateInfoHook'))
+        super().register_default_hooks(ours | dict(hooks or {}))
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """Move the model to the device; `wrap_for_stage` wraps it."""
@@ -129,7 +130,8 @@ class StagedRunner(Runner):
         return list(getattr(self.bare_model, 'optimizer_parts', ()))
 
     def build_optim_wrapper(self, optim_wrapper: dict | OptimWrapper) -> OptimWrapper:
-        """Do as mmengine; several optimisers by name need no constructor to be named."""
+        """Do as mmengine, fused; several optimisers by name need no constructor to be named."""
+        optim_wrapper = fused(optim_wrapper)
         if named_optimizers(optim_wrapper):
             optim_wrapper = dict(constructor=SEPARATE) | dict(optim_wrapper)
         return super().build_optim_wrapper(optim_wrapper)

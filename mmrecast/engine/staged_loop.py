@@ -140,6 +140,15 @@ class StagedLoop(BaseLoop):
         return self._stage_epoch
 
     @property
+    def stage_iter(self) -> int:
+        """int: Iterations done in the current stage."""
+        return self._stage_iter
+
+    @property
+    def _stage_over(self) -> bool:
+        return self._stage_iter >= self._lengths[self.stage_index] or self.stop_training
+
+    @property
     def stage(self) -> Stage:
         """Stage: The current stage (the last one, when all are done)."""
         return self.stages[min(self.stage_index, len(self.stages) - 1)]
@@ -200,9 +209,8 @@ class StagedLoop(BaseLoop):
 
     def _train_stage(self) -> dict:
         """Train the current stage, or what is left of it, and return its record."""
-        length = self._lengths[self.stage_index]
         self._begin_stage()
-        while (self._stage_iter < length or self._batch) and not self.stop_training:
+        while self._batch or not self._stage_over:
             self.run_epoch()
         return self._record()
 
@@ -264,14 +272,14 @@ class StagedLoop(BaseLoop):
         self._clock = time.perf_counter()
         for data_batch in self._remaining_batches():
             self.run_iter(self._batch, data_batch)
-            if self._stage_iter >= self._lengths[self.stage_index] or self.stop_training:
+            if self._stage_over:
                 break
         if not self._batch:
             raise ValueError('the training data gave no batch in this epoch')
         self.runner.call_hook('after_train_epoch')
         self._epoch, self._stage_epoch, self._batch = self._epoch + 1, self._stage_epoch + 1, 0
         due = self.val_interval and self._stage_epoch % self.val_interval == 0
-        if due and self.runner.val_loop is not None and self._stage_iter < self._lengths[self.stage_index]:
+        if due and self.runner.val_loop is not None and not self._stage_over:
             self._share_buffers()
             self.runner.val_loop.run()
         self.runner.call_hook('at_position', kind='epoch')
@@ -324,7 +332,8 @@ class StagedLoop(BaseLoop):
         if content is not None:
             self._restore(content)
         again = content is not None and self.started
-        self.stop_training = False  # a hook that sets it ends its stage, not the schedule
+        # A hook that sets it ends its stage, not the schedule.
+        self.stop_training = again and bool(content['staged'].get('stopped'))
         if not again:
             self._stage_iter = self._stage_epoch = self._batch = 0
             if self._pending_random is not None:
@@ -336,7 +345,12 @@ class StagedLoop(BaseLoop):
             batches = self.sample_batches(self.dataloader, self.model.start_images_of(stage), training=True)
             self.model.begin_stage(stage, counted(batches, read))
             self._running = dict(
-                images=0, start_images=sum(read), seconds=0.0, epoch_images=0, loss=None, error_start=self._error(stage)
+                images=0,
+                start_images=sum(read),
+                seconds=0.0,
+                epoch_images=0,
+                loss=None,
+                error_start=self.relative_error(),
             )
         if not self.alone:
             self.runner.wrap_for_stage()
@@ -344,7 +358,7 @@ class StagedLoop(BaseLoop):
         self.started = True
         if again:
             self.runner.restore_training(content)
-            if not self._batch or self._stage_iter >= length:
+            if not self._batch or self._stage_over:
                 self._set_random()
         self.runner.optim_wrapper.initialize_count_status(self.runner.model, self._stage_iter, length)
         self._timed.clear()
@@ -362,7 +376,8 @@ class StagedLoop(BaseLoop):
             iters=self._stage_iter, images=running['images'], start_images=running.get('start_images', 0),
             seconds=round(running['seconds'], 3),
             loss=None if running['loss'] is None else float(running['loss']),
-            relative_error_start=running['error_start'], relative_error=self._error(stage), top1=None, val_images=None,
+            relative_error_start=running['error_start'], relative_error=self.relative_error(),
+            top1=None, val_images=None,
         )  # fmt: skip
 
     def _end_stage(self, record: dict, validate: bool) -> None:
@@ -376,9 +391,11 @@ class StagedLoop(BaseLoop):
         self.runner.logger.info(describe_stage(record, len(self.stages)))
         self.runner.call_hook('after_stage', record=record)
 
-    def _error(self, stage: Stage) -> float | None:
+    def relative_error(self) -> float | None:
+        """Return the current stage's error against the teacher, on the probe images; None where it has none."""
+        self._share_buffers()
         loader = self.runner.val_dataloader if self.runner.val_loop is not None else self.dataloader
-        return self.model.relative_error(stage, self.sample_batches(loader, self.probe_images))
+        return self.model.relative_error(self.stage, self.sample_batches(loader, self.probe_images))
 
     def _share_buffers(self) -> None:
         if self.alone or not self.runner.distributed:
@@ -407,8 +424,8 @@ class StagedLoop(BaseLoop):
             running['loss'] = float(running['loss'])
         return dict(
             stage=self.stage_index, started=self.started, epoch=self._epoch, iter=self._iter,
-            stage_epoch=self._stage_epoch, stage_iter=self._stage_iter, batch=self._batch, history=self.history,
-            images=self.images, seconds=self.seconds, running=running,
+            stage_epoch=self._stage_epoch, stage_iter=self._stage_iter, batch=self._batch, stopped=self.stop_training,
+            history=self.history, images=self.images, seconds=self.seconds, running=running,
             schedule=[
                 dict(kind=s.kind, block=s.block, iters=n) for s, n in zip(self.stages, self._lengths, strict=True)
             ],
@@ -478,7 +495,7 @@ class StagedLoop(BaseLoop):
 
     def _remaining_batches(self) -> Iterator:
         """Yield the batches of the epoch from the current one on; those before are not loaded again."""
-        if self._stage_iter >= self._lengths[self.stage_index]:  # resumed behind the stage's last iteration
+        if self._stage_over:  # resumed behind the stage's last iteration
             return
         iterator = iter(loader_from(self.dataloader, self._batch))
         if isinstance(self.dataloader.dataset, IterableDataset):

@@ -24,6 +24,7 @@ from mmrecast.losses.ofd import OFDLoss
 from mmrecast.losses.pkd import PKDLoss
 from mmrecast.losses.pkt import PKTLoss
 from mmrecast.losses.relational import AngleWiseRKD, DistanceWiseRKD
+from mmrecast.losses.relative_mse import RelativeMSELoss
 from mmrecast.losses.reviewkd import HCLoss
 from mmrecast.losses.similarity import SPLoss
 from mmrecast.losses.soft_ce import KDSoftCELoss
@@ -61,6 +62,7 @@ __all__ = [
     'OnehotLikeLoss',
     'PKDLoss',
     'PKTLoss',
+    'RelativeMSELoss',
     'SPLoss',
     'VIDLoss',
     'WSLD',

@@ -108,7 +108,7 @@ def test_packed_by_mmpretrain(batch, stacked):
     images = batch['inputs'] if stacked else list(batch['inputs'])
     found, expected = (preprocessor()(data, True) for data in (dict(inputs=images, data_samples=samples), batch))
     assert found['inputs'].equal(expected['inputs'])
-    assert all(found['data_samples'][key].equal(expected['data_samples'][key]) for key in expected['data_samples'])
+    assert all(found['data_samples'][key].equal(expected['data_samples'][key]) for key in ('gt_label', 'sample_idx'))
     del samples[3].gt_label
     assert preprocessor()(dict(inputs=images, data_samples=samples))['data_samples']['gt_label'] is None
 
@@ -166,3 +166,26 @@ def test_bad_batches(batch):
         pre(dict(img=batch['inputs']))
     with pytest.raises(TypeError, match=r'a batch is a Tensor, expected'):
         pre(batch['inputs'])
+
+
+@pytest.mark.parametrize(('changes', 'seen'), [({}, [None] * 5), (dict(views=2), [0, 1, 0, 1, 0])])
+def test_views_come_again(batch, changes, seen):
+    pre, found = preprocessor(**changes), []
+    for epoch in range(5):
+        pre.set_epoch(epoch)
+        found.append(pre(batch, training=True))
+    assert [one['data_samples']['view'] for one in found] == seen
+    again = [[i for i in range(5) if found[i]['inputs'].equal(one['inputs'])] for one in found]
+    assert again == ([[0, 2, 4], [1, 3]] * 3)[:5] if changes else again == [[i] for i in range(5)]
+
+
+def test_images_without_augmentation_are_one_view(batch):
+    pre = preprocessor(crop_padding=0, flip=False)
+    assert pre(batch, training=True)['data_samples']['view'] == pre.view == 0
+    assert 'view' not in pre(batch)['data_samples']
+
+
+@pytest.mark.parametrize('views', [0, -1, 1.5, True, 'two'])
+def test_views_that_are_none(views):
+    with pytest.raises(ValueError, match=f'views={views!r}, expected a whole number of at least 1, or None'):
+        preprocessor(views=views)

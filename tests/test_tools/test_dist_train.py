@@ -69,6 +69,18 @@ def test_as_one_process(two, tmp_path):
     assert (result['top1'], result['images']) == (alone['top1'], alone['images'])
 
 
+def test_with_checkpointing(two, tmp_path):
+    """Blocks that compute again what they did leave gradients to be averaged as they were."""
+    cfg = plain_config(16)
+    cfg.model.checkpointing = True
+    done = two_processes(write(cfg, tmp_path / 'again.py'), tmp_path / 'run')
+    assert done.returncode == 0, done.stderr[-3000:]
+    ours, theirs = weights(tmp_path / 'run'), weights(two[2])
+    assert ours.keys() == theirs.keys()
+    for name in ours:
+        assert (ours[name] - theirs[name]).norm() < 1e-5 * theirs[name].norm(), name
+
+
 def linked_config(batch: int):
     """Return Factor Transfer in its two phases, without anything in which the number of processes matters."""
     links = [

@@ -131,9 +131,9 @@ def test_without_mmrazor_it_says_so_and_goes_on(run, monkeypatch):
 def test_malloc_is_asked_to_keep_memory_where_it_can_be(tool, monkeypatch):
     asked = []
     glibc = SimpleNamespace(mallopt=lambda name, value: asked.append((name, value)) or 1)
-    monkeypatch.setattr(tool.ctypes, 'CDLL', lambda name: glibc)
+    monkeypatch.setattr(sys.modules['conditions'].ctypes, 'CDLL', lambda name: glibc)
     assert tool.keep_memory() is True and asked == [(-1, 2**31 - 1), (-4, 0)]
-    monkeypatch.setattr(tool.ctypes, 'CDLL', lambda name: SimpleNamespace())
+    monkeypatch.setattr(sys.modules['conditions'].ctypes, 'CDLL', lambda name: SimpleNamespace())
     assert tool.keep_memory() is False
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from statistics import median
 
 import torch
-from step_cost import keep_memory, spread
+from conditions import keep_memory, spread
 from torch import Tensor, nn
 
 from mmrecast.algorithms import AdjoinedNetwork

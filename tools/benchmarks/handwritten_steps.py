@@ -14,14 +14,17 @@ Batch = tuple[Tensor, Tensor, tuple[Tensor, Tensor, Tensor] | None]
 
 
 class HandwrittenStep:
-    """A training step of one method: crop and flip, normalise, forward, backward, SGD.
+    """A training step of one method: crop and flip, normalise, forward, backward, optimiser.
 
     Args:
         teacher, student (nn.Module): Networks with ``backbone`` and ``head.fc``; copies are made.
-        preprocessing (dict): ``mean``, ``std`` (in units of the images), ``crop_padding`` and ``flip``.
-        optimizer (dict): Arguments of ``torch.optim.SGD``.
+        preprocessing (dict): ``mean``, ``std`` (in units of the images), ``crop_padding``, ``flip`` and, maybe,
+            ``channels_last``.
+        optimizer (dict): Arguments of ``optimizer_class``.
         connectors (dict[str, nn.Module]): Modules whose parameters the connectors here start with.
     """
+
+    optimizer_class: type[torch.optim.Optimizer] = torch.optim.SGD
 
     def __init__(
         self,
@@ -34,11 +37,13 @@ class HandwrittenStep:
         self.teacher, self.student = copy.deepcopy(teacher).eval(), copy.deepcopy(student).train()
         self.mean, self.std = (torch.tensor(preprocessing[key]).view(-1, 1, 1) for key in ('mean', 'std'))
         self.padding, self.flip = preprocessing['crop_padding'], preprocessing['flip']
+        last = preprocessing.get('channels_last', False)
+        self.layout = torch.channels_last if last else torch.contiguous_format
         trained = self.build(connectors)
         parameters = [p for module in trained for p in module.parameters()]
         for parameter in parameters:
             parameter.requires_grad_(True)
-        self.optimizer = torch.optim.SGD(parameters, **optimizer)
+        self.optimizer = self.optimizer_class(parameters, **optimizer)
 
     def build(self, connectors: dict[str, nn.Module]) -> list[nn.Module]:
         """Make what stands between networks and loss; return the modules that train."""
@@ -52,7 +57,8 @@ class HandwrittenStep:
         """Take a step on images (N, C, H, W) uint8, labels (N,) and, maybe, given crops; return the loss."""
         images, labels, choice = batch
         images = self.augment(images, choice)
-        loss = self.loss((images.float() - self.mean) / self.std, labels)
+        x = ((images.float() - self.mean) / self.std).contiguous(memory_format=self.layout)
+        loss = self.loss(x, labels)
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()

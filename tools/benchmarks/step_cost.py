@@ -10,9 +10,6 @@ freed meanwhile: else whose turn it is pays for the pages that others gave back.
 """
 
 import argparse
-import ctypes
-import os
-import shlex
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -20,23 +17,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 
-import mmengine
-import mmpretrain
-import torch
+from conditions import conditions, keep_memory, spread
 from handwritten_steps import KD, FactorTransfer, FactorTransferPretraining, FitNets, FitNetsPretraining
 from mmengine.config import Config
 from step_turns import CHECKED, MMRAZOR, OURS, PLAIN, Turns
 
-from mmrecast.analysis.latency import check_counts, outer_deciles
+from mmrecast.analysis.latency import check_counts
 from mmrecast.analysis.numbers import milliseconds
 from mmrecast.analysis.tables import render_table
 from mmrecast.apis.train import ready_runner
-from mmrecast.engine.hooks import machine
 from mmrecast.utils.checkpoint import write_json
 from mmrecast.utils.cli import told_in_one_line
 from mmrecast.utils.names import nearest
 from mmrecast.utils.setup_env import register_all_modules
-from mmrecast.version import __version__
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'distill'
 # name -> folder and start of the config's name, the stage that is timed, the step written by hand
@@ -134,21 +127,6 @@ def timed_config(method: str, pair: str, batch_size: int, iters: int) -> Config:
     return cfg
 
 
-def spread(values: Sequence[float]) -> list[float]:
-    """Return the median and the outer deciles."""
-    return [round(v, 4) for v in (median(values), *outer_deciles(values))]
-
-
-def keep_memory() -> bool:
-    """Let glibc's malloc keep what is freed; return whether it does (there are others)."""
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):
-        return False
-    trim_threshold, mmap_max = -1, -4  # M_TRIM_THRESHOLD and M_MMAP_MAX of malloc.h
-    return bool(mallopt(trim_threshold, 2**31 - 1) and mallopt(mmap_max, 0))
-
-
 def mmrazor_version() -> str | None:
     """Return the version of MMRazor, or None, and one line on stderr, where it cannot be imported."""
     try:
@@ -189,10 +167,8 @@ def main() -> None:
             raise ValueError(f'--out {args.out} is no file in a folder that is there')
         register_all_modules()
         razor = mmrazor_version() if args.with_mmrazor else None
-        versions = dict(mmrecast=__version__, torch=torch.__version__, mmengine=mmengine.__version__)
-        versions |= dict(mmpretrain=mmpretrain.__version__, mmrazor=razor)
-        about = dict(machine=machine(), versions=versions, pair=args.pair, memory_kept=keep_memory())
-        about['load_average'] = os.getloadavg()[0] if hasattr(os, 'getloadavg') else None
+        about = conditions() | dict(pair=args.pair, memory_kept=keep_memory())
+        about['versions']['mmrazor'] = razor
         costs = []
         for size in args.batch_sizes:
             for method in args.methods:
@@ -200,9 +176,7 @@ def main() -> None:
                 costs.append(measure(method, args.pair, size, args.rounds, razor is not None))
         print(table(costs).rstrip())
         if args.out:
-            threads = f'OMP_NUM_THREADS={os.environ["OMP_NUM_THREADS"]} ' if 'OMP_NUM_THREADS' in os.environ else ''
-            command = f'{threads}python {shlex.join(sys.argv)}'
-            write_json(dict(command=command, **about, costs=[asdict(cost) for cost in costs]), args.out)
+            write_json(dict(**about, costs=[asdict(cost) for cost in costs]), args.out)
 
 
 if __name__ == '__main__':

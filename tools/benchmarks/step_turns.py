@@ -59,10 +59,11 @@ class Turns:
         kind (str): The stage in which they are taken.
         others (Callable): Gives the steps of the others by name, made when the first turn comes. They have an
             ``optimizer``.
+        differing (Sequence[str]): Those that compute something else, whose losses and weights are not compared.
     """
 
-    def __init__(self, kind: str, others: Callable[[], dict[str, Callable]]) -> None:
-        self.kind, self._make = kind, others
+    def __init__(self, kind: str, others: Callable[[], dict[str, Callable]], differing: Sequence[str] = ()) -> None:
+        self.kind, self._make, self.differing = kind, others, differing
         self.others: dict[str, Callable] = {}
         self.ms: list[dict[str, float]] = []
         self.cpu_ms: list[dict[str, float]] = []
@@ -82,7 +83,8 @@ class Turns:
         images, labels = data['inputs'], data['gt_label']
         options = (preprocessor.crop_padding, preprocessor.flip)
         choice = draw(preprocessor.seed, preprocessor.epoch, data['sample_idx'], *options)
-        todo = {OURS: step, PLAIN: partial(self.others[PLAIN], (images, labels, choice if checked else None))}
+        batch = (images, labels, choice if checked else None)
+        todo = {OURS: step} | {name: partial(other, batch) for name, other in self.others.items()}
         if MMRAZOR in self.others:
             cropped = self.others[PLAIN].augment(images, choice)
             todo[MMRAZOR] = partial(self.others[MMRAZOR], self.others[MMRAZOR].collate(cropped, labels))
@@ -103,7 +105,8 @@ class Turns:
     def _check(self, optimizer: Optimizer, losses: dict[str, float]) -> None:
         own, start = parameters(optimizer), vector(self._start)
         moved = (vector(own) - start).norm()
-        for name, other in self.others.items():
+        for name in [name for name in self.others if name not in self.differing]:
+            other = self.others[name]
             found = [p for p in parameters(other.optimizer) if p in other.optimizer.state]  # it has had a gradient
             if [p.shape for p in found] != [p.shape for p in own]:
                 raise ValueError(f'the {name} loop trains {len(found)} parameters, mmrecast {len(own)}')

@@ -10,6 +10,7 @@ data_preprocessor = dict(
     std=[58.395, 57.12, 57.375],
     crop_padding=4,
     flip=True,
+    channels_last=True,
 )
 
 train_dataloader = dict(

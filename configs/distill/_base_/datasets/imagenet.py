@@ -9,6 +9,7 @@ data_preprocessor = dict(
     mean=[123.675, 116.28, 103.53],
     std=[58.395, 57.12, 57.375],
     to_rgb=True,
+    channels_last=True,
 )
 train_pipeline = [
     dict(type='mmpretrain.LoadImageFromFile'),

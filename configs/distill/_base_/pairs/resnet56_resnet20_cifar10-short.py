@@ -8,4 +8,3 @@ _base_ = [
 networks = dict(teacher_ckpt='work_dirs/backprop_resnet56_cifar10/student.pth')
 train_dataloader = dict(drop_last=True)
 val_dataloader = dict(dataset=dict(num_samples=1000))
-data_preprocessor = dict(channels_last=True)  # faster on CPUs

@@ -17,4 +17,3 @@ search_stages = [dict(kind='search', iters=300, param_scheduler=[_base_.param_sc
 rest_stages = [dict(kind='train', iters=500)]
 train_dataloader = dict(drop_last=True)
 val_dataloader = dict(dataset=dict(num_samples=1000))
-data_preprocessor = dict(channels_last=True)  # faster on CPUs

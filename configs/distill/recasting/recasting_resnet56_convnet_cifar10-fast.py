@@ -1,0 +1,17 @@
+_base_ = [
+    '../_base_/models/resnet56_cifar10.py',
+    '../_base_/recipes/resnet_convnet.py',
+    '../_base_/datasets/cifar10.py',
+    '../_base_/schedules/recasting_cifar_fast.py',
+    '../_base_/default_runtime.py',
+]
+model = dict(
+    type='Recasting',
+    teacher=_base_.teacher,
+    teacher_ckpt=_base_.teacher_ckpt,
+    recipe=_base_.recipe,
+    start=_base_.start,
+    teacher_cache=64,
+)
+data_preprocessor = dict(views=8)
+custom_hooks = [dict(type='ResultHook', method='recasting')]

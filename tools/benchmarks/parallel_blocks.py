@@ -71,8 +71,9 @@ def step_costs(cfg: Config, batch_size: int, rounds: int, count: int) -> list[di
             for fed in sorted(ms, reverse=turn % 2 == 1):
                 start = time.perf_counter()
                 algorithms[fed].train_step(dict(batch), optimizers[fed])
+                spent = 1000 * (time.perf_counter() - start)
                 if turn:
-                    ms[fed].append(1000 * (time.perf_counter() - start))
+                    ms[fed].append(spent)
         ratio = median(a / b for a, b in zip(ms['teacher'], ms['student'], strict=True))
         costs.append(
             dict(

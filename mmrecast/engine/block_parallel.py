@@ -10,6 +10,10 @@ from the state "the teacher everywhere but here", on whole batches, without a wo
 other numbers of processes weights are equal bit for bit where each process computes with as many threads; else they
 differ by the order of summation.
 
+There is a record per block, as of blocks in turn: its images, its relative error given the teacher's input, and its
+seconds, which are those of the process that trained it and add up to the work of all. The accuracy is measured once,
+behind the join, and stands in the last block's record.
+
 A block is written when it is done, and a run that is resumed trains those that are not, on however many processes it
 has; one that was stopped within its training begins again. Each process reads and writes the work dir that it sees;
 that the processes of several machines see one is of use, but not needed.

@@ -173,7 +173,7 @@ def trained_in(algorithm: nn.Module, stage: Stage) -> set[str]:
     Both networks of an adjoined pair, and in a search what chooses the widths. Else
     everything up to the output of block k+1, or all of the network behind the last block and where no block is recast;
     where connectors and features are pre-trained, everything up to what is compared.
-    Where block k starts from the closed form and keeps its width, what follows it is untouched.
+    Where block k starts from the closed form, what follows it is untouched.
     """
     student = algorithm.student
     if isinstance(student, AdjoinedPair):
@@ -187,7 +187,7 @@ def trained_in(algorithm: nn.Module, stage: Stage) -> set[str]:
     plan = algorithm.plan
     step = next(i for i, entry in enumerate(plan.entries) if entry.path == stage.block)
     entry, follower = plan.entries[step], plan.follower(step)
-    frozen = algorithm.start == 'closed_form' and entry.out_channels == entry.out_shape[0]
+    frozen = algorithm.start == 'closed_form'
     if follower is None:
         return _called_before(student, entry.output if frozen else None, algorithm.input_shape)
     names = _called_before(student, follower.output, algorithm.input_shape)

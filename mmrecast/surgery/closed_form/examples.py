@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from mmrecast.surgery.closed_form.patches import CHUNK, ROWS
+from mmrecast.surgery.closed_form.patches import CHUNK
 
 KEPT = 2**28  # numbers: 1 GiB in float32
-TRIED = 2**14  # positions on which ways are compared, if their unknowns do not need more
+TRIED = 2**13  # positions on which ways are compared, and at least ``TRIED_ROWS`` per unknown
+TRIED_ROWS = 8
 
 
 @dataclass
@@ -47,7 +48,7 @@ class Examples:
 
     def fewer(self, inputs: int) -> 'Examples':
         """Return evenly spaced images that suffice to compare ways to solve for ``inputs`` unknowns per output."""
-        share = max(TRIED, ROWS * inputs) / self.positions
+        share = max(TRIED, TRIED_ROWS * inputs) / self.positions
         pairs = [evenly([x, y], share) for x, y in zip(self.x, self.y, strict=True)]
         return Examples([x for x, _ in pairs], [y for _, y in pairs], self.relu)
 

@@ -42,7 +42,8 @@ def first_layers(
         ridge (float): Damping.
         old (nn.Module, optional): The block that stood here, reading the same input.
     """
-    if old is not None and _copy_filters(spec, examples, wanted, ridge, old):
+    set_other_norms(block, spec, examples, old)
+    if old is not None and _copy_filters(block, spec, examples, wanted, ridge, old):
         yield 'teacher'
     first = None
     for way in OFFSETS:
@@ -51,6 +52,30 @@ def first_layers(
             first = fit if i == 0 else first
             set_directions(conv, norm, fit, way)
         yield way
+
+
+def set_other_norms(block: nn.Module, spec: Solvable, examples: Examples, old: nn.Module | None) -> None:
+    """Set the norms that stand in front of all that is solved or chosen.
+
+    They become those of the block that stood here where it has such; else they take their statistics from data and
+    lift what they give by one standard deviation, since a ReLU follows them.
+    """
+    listed = {id(norm) for _, norm in (*spec.terms, *spec.hidden)}
+    theirs = dict(old.named_modules()) if type(old) is type(block) else {}
+    for path, norm in block.named_modules():
+        if not isinstance(norm, nn.BatchNorm2d) or id(norm) in listed or not norm.track_running_stats:
+            continue
+        other = theirs.get(path)
+        if other is not None and other.num_features == norm.num_features:
+            norm.load_state_dict(other.state_dict())
+            continue
+        read = torch.cat([rows(inputs_of(block, [norm], x)[0]) for x in examples.x]).double()
+        norm.reset_running_stats()
+        norm.running_mean.copy_(read.mean(0))
+        norm.running_var.copy_(read.var(0, correction=0))
+        if norm.affine:
+            norm.weight.fill_(1)
+            norm.bias.fill_(1)
 
 
 def _predict(
@@ -119,9 +144,11 @@ def _filter_of_channel(fit: Fit, own: slice) -> Tensor:
     return direction * (1.0 if direction.sum() >= 0 else -1.0)  # eigenvectors have no sign of their own
 
 
-def _copy_filters(spec: Solvable, examples: Examples, wanted: Wanted, ridge: float, old: nn.Module) -> bool:
+def _copy_filters(
+    block: nn.Module, spec: Solvable, examples: Examples, wanted: Wanted, ridge: float, old: nn.Module
+) -> bool:
     """Copy the layers of ``old`` that match the hidden ones, and tell whether there are such."""
-    found = _matching(spec, old, examples.x[0][:2])
+    found = _matching(block, spec, old, examples.x[0][:2])
     if found is None:
         return False
     for (conv, norm), (theirs, their_norm) in zip(spec.hidden, found, strict=True):
@@ -141,20 +168,16 @@ def _copy_filters(spec: Solvable, examples: Examples, wanted: Wanted, ridge: flo
     return True
 
 
-def _matching(spec: Solvable, old: nn.Module, x: Tensor) -> list[Layer] | None:
+def _matching(block: nn.Module, spec: Solvable, old: nn.Module, x: Tensor) -> list[Layer] | None:
     """Return a (convolution, norm) of ``old`` for each hidden layer; one that is alone may have more filters."""
     convs = {path: m for path, m in old.named_modules() if isinstance(m, nn.Conv2d)}
-    reads_x = set()
-    handles = [
-        m.register_forward_pre_hook(lambda m, a, path=path: reads_x.add(path) if torch.equal(a[0], x) else None)
-        for path, m in convs.items()
-        if m.in_channels == x.shape[1]
-    ]
-    try:
-        spans = find_spans(old, convs, x)
-    finally:
-        for handle in handles:
-            handle.remove()
+    read = inputs_of(block, [spec.hidden[0][0]], x)[0]
+    alike = {
+        path
+        for path, read_too in zip(convs, inputs_of(old, list(convs.values()), x), strict=True)
+        if read_too.shape == read.shape and torch.equal(read_too, read)
+    }
+    spans = find_spans(old, convs, x)
     found, paths = [], iter(convs)
     for conv, _ in spec.hidden:
         for path in paths:
@@ -168,7 +191,7 @@ def _matching(spec: Solvable, old: nn.Module, x: Tensor) -> list[Layer] | None:
             )
             norm = old.get_submodule(behind[0]) if behind else None
             usable = isinstance(norm, nn.BatchNorm2d) and norm.affine and norm.track_running_stats
-            if same and enough and usable and (found or path in reads_x):
+            if same and enough and usable and (found or path in alike):
                 found.append((theirs, norm))
                 break
         else:
@@ -186,7 +209,8 @@ def _most_useful(
     for x, y in examples.chunks(theirs.out_channels * kernel):
         t = wanted(y) if spec.skip is None else wanted(y) - spec.skip(x)
         sums = sums or LeastSquares(theirs.out_channels * kernel, t.shape[1], x.device)
-        sums.add(*sampler(patches(last, norm(theirs(x)).relu()), rows(t)))
+        hidden = norm(theirs(inputs_of(old, [theirs], x)[0])).relu()
+        sums.add(*sampler(patches(last, hidden), rows(t)))
     fit = sums.solve(ridge)
     share = []
     for i in range(0, theirs.out_channels * kernel, kernel):

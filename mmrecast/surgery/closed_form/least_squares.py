@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 _PANEL = 1024  # columns of a product of rows with themselves; panels below the diagonal are not computed
-SINGLE = 1024  # inputs from which on products are taken in single precision, chunk by chunk
+SINGLE = 256  # inputs from which on products are taken in single precision, chunk by chunk
 
 
 @dataclass(frozen=True)

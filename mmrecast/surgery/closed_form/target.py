@@ -98,6 +98,8 @@ def _start_part(
     code: Code | None,
 ) -> Start:
     spec = solvable_of(block)
+    if not spec.relu and examples.relu:
+        examples = Examples(examples.x, [y.relu() for y in examples.y])
     width = (spec.terms[0][0]).out_channels
     if width != examples.y[0].shape[1]:
         return _start_narrow(block, spec, examples, ridge, old, mixing, code)

@@ -17,6 +17,7 @@ from mmrecast.registry import MODELS
 from mmrecast.stages import Stage
 from mmrecast.surgery.apply import apply_step, check_plan
 from mmrecast.surgery.chain import find_chain, match
+from mmrecast.surgery.closed_form import Start
 from mmrecast.surgery.plan import Plan, PlanEntry, make_plan, sources_of
 from mmrecast.surgery.spans import block_at
 from mmrecast.surgery.student_file import Origin
@@ -46,7 +47,8 @@ class Recasting(Distiller):
             images, as ``dict(type='closed_form', images=1024, ridge=1e-4)`` if the defaults do not serve.
         next_block (str, optional): Block k+1 while block k trains: 'fresh' (the paper: initialised anew, trained),
             'teacher' (the teacher's weights, trained) or 'frozen' (the teacher's weights, untouched). Where its input
-            width changes it is always fresh. Defaults to 'fresh' for the xavier start, 'frozen' for closed_form.
+            width changes closed_form folds the new width into it, and from xavier it is always fresh. Defaults to
+            'fresh' for the xavier start, 'frozen' for closed_form.
         earlier (str | int): Which blocks before k train with it: 'all' (the paper) or the last n. Defaults to 'all'.
         block_input (str): What block k gets: 'student' (the paper) or 'teacher', the teacher's input to block k.
         compare (str): Where the networks are compared: 'next', behind block k+1 (the paper), or 'target', behind k.
@@ -109,6 +111,7 @@ class Recasting(Distiller):
         self.origin = Origin(self.teacher_constructor, self.plan)
         self.stage: Stage | None = None
         self._steps_done = 0
+        self.starts: dict[str, Start] = {}  # of this process, by block: what each start came to
 
     # ---- stages -----------------------------------------------------------------------------------------------------
 
@@ -164,7 +167,7 @@ class Recasting(Distiller):
             if self.start == 'closed_form':
                 known = (self.ridge, self.start_images, self.block_input == 'teacher')
                 start = BlockStart(self.student, self.teacher, self.plan, step, old, new, *known)
-                start(batches, folding, self.compare == 'next')
+                self.starts[entry.path] = start(batches, folding, self.compare == 'next')
         if self.compare == 'target' and self.connector_cfg is not None:
             self.connector = self._build_connector(entry).to(next(self.student.parameters()).device)
         parameters, live = reached_by(

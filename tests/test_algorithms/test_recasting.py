@@ -206,7 +206,7 @@ def test_closed_form_defaults_to_a_frozen_next_block(algorithm_at, images):
 
 
 def test_narrowed_targets_rebuild_what_follows(algorithm_at, images):
-    """A bottleneck becomes a convolution of its inner width, and from Xavier what reads it is fresh, 'frozen' or not."""
+    """A bottleneck becomes a convolution of its inner width; from Xavier what reads it is fresh, 'frozen' or not."""
     for next_block in ('fresh', 'frozen'):
         algorithm = algorithm_at('backbone.layer1.1', teacher=BOTTLENECKS, next_block=next_block)
         conv, was = (getattr(algorithm, side).backbone.layer2[0].conv1 for side in ('student', 'teacher'))

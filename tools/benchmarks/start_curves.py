@@ -1,8 +1,8 @@
 """What a start is worth: accuracy and relative error after it alone and after some steps per block.
 
 Each row recasts a whole network, block by block, with so many optimiser steps per block and one of the two starts; no
-step is for the closed form alone. The error is that of the logits, on the images that the staged loop probes. Rows that the JSON
-file holds already are not computed again, so that a run can be ended and taken up at any row.
+step is for the closed form alone. The error is that of the logits, on the images that the staged loop probes. Rows that
+the JSON file holds already are not computed again, so that a run can be ended and taken up at any row.
 
     OMP_NUM_THREADS=1 python tools/benchmarks/start_curves.py --teacher resnet56=/work/teachers/resnet56.pth \\
         --data-root ~/.cache/mmrecast --out docs/results/start_curves.json

@@ -2,10 +2,11 @@
 
 import pytest
 import torch
-from tiny import classifier, forward, recasting, tensors
+from tiny import classifier, recasting, tensors
 from torch import nn
 
 from mmrecast.blocks import BasicBlock, ConvBlock
+from mmrecast.links.prefix import run_to
 from mmrecast.registry import MODELS
 from mmrecast.stages import Stage
 
@@ -23,7 +24,7 @@ def batches() -> list[dict]:
 
 @torch.no_grad()
 def relative(algorithm, block: str | None) -> float:
-    s, t = (forward(network.eval(), smooth(seed=6), block) for network in (algorithm.student, algorithm.teacher))
+    s, t = (run_to(network.eval(), block, smooth(seed=6))[0] for network in (algorithm.student, algorithm.teacher))
     return ((s - t).square().sum() / (t - t.mean((0, *range(2, t.ndim)), keepdim=True)).square().sum()).item()
 
 

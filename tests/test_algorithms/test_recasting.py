@@ -229,7 +229,7 @@ WRONG = {
     "earlier must be 'all' or how many of the last blocks train, got -1": dict(earlier=-1),
     "earlier must be 'all' or how many of the last blocks train, got 'none'": dict(earlier='none'),
     "'MSELos' is not registered": dict(block_loss=dict(type='MSELos')),
-    "closed_form' cannot solve for block 'backbone.layer1.0': PlainBlock.solvable.. tells of no convolution .*; use": dict(
+    "closed_form' cannot solve for block 'backbone.layer1.0': PlainBlock.solvable.. tells of no": dict(
         start='closed_form', recipe=[dict(source='backbone.layer1.0', target='PlainBlock')]
     ),
     "block_input='teacher' needs the width kept before block 'backbone.layer1.1'": dict(

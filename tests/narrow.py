@@ -173,8 +173,8 @@ def trained_in(algorithm: nn.Module, stage: Stage) -> set[str]:
     Both networks of an adjoined pair, and in a search what chooses the widths. Else
     everything up to the output of block k+1, or all of the network behind the last block and where no block is recast;
     where connectors and features are pre-trained, everything up to what is compared.
-    Where block k is given the teacher's input, nothing before it is trained; where it starts from the closed form and
-    keeps its width, what follows it is untouched.
+    Where block k is given the teacher's input, nothing before it is trained; where it starts from the closed form, what
+    follows it is untouched.
     """
     student = algorithm.student
     if isinstance(student, AdjoinedPair):
@@ -188,7 +188,7 @@ def trained_in(algorithm: nn.Module, stage: Stage) -> set[str]:
     plan = algorithm.plan
     step = next(i for i, entry in enumerate(plan.entries) if entry.path == stage.block)
     entry, follower = plan.entries[step], plan.follower(step)
-    frozen = algorithm.start == 'closed_form' and entry.out_channels == entry.out_shape[0]
+    frozen = algorithm.start == 'closed_form'
     fed = algorithm.block_input == 'teacher'
     before = _called_before(student, Tap(entry.path, read='input'), algorithm.input_shape) if fed else set()
     if follower is None:

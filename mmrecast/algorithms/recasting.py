@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mmrecast.algorithms.base import Distiller, as_text
+from mmrecast.algorithms.block_start import BlockStart, check_closed_form
 from mmrecast.algorithms.joining import load_block, state_of
 from mmrecast.algorithms.reach import reached_by
 from mmrecast.algorithms.teacher_cache import TeacherCache
@@ -17,11 +18,11 @@ from mmrecast.datasets import TensorDataset
 from mmrecast.links.parts import build_loss
 from mmrecast.links.prefix import Suffix, run_to
 from mmrecast.links.recompute import recomputing
-from mmrecast.registry import BLOCKS, MODELS
+from mmrecast.registry import MODELS
 from mmrecast.stages import Stage
 from mmrecast.surgery.apply import apply_step, check_plan
 from mmrecast.surgery.chain import find_chain, match
-from mmrecast.surgery.closed_form import pre_relu_output, solve_block
+from mmrecast.surgery.closed_form import Start
 from mmrecast.surgery.plan import Plan, PlanEntry, make_plan, sources_of
 from mmrecast.surgery.spans import block_at
 from mmrecast.surgery.student_file import Origin
@@ -56,7 +57,8 @@ class Recasting(Distiller):
             images, as ``dict(type='closed_form', images=1024, ridge=1e-4)`` if the defaults do not serve.
         next_block (str, optional): Block k+1 while block k trains: 'fresh' (the paper: initialised anew, trained),
             'teacher' (the teacher's weights, trained) or 'frozen' (the teacher's weights, untouched). Where its input
-            width changes it is always fresh. Defaults to 'fresh' for the xavier start, 'frozen' for closed_form.
+            width changes closed_form folds the new width into it, and from xavier it is always fresh. Defaults to
+            'fresh' for the xavier start, 'frozen' for closed_form.
         earlier (str | int): Which blocks before k train with it: 'all' (the paper) or the last n. Defaults to 'all'.
         block_input (str): What block k gets while it is recast: 'student' (the paper) or 'teacher', the teacher's input
             to block k.
@@ -130,6 +132,7 @@ class Recasting(Distiller):
         self.stage: Stage | None = None
         self._suffix: Suffix | None = None  # where the student begins, in a teacher-fed stage
         self._steps_done = 0
+        self.starts: dict[str, Start] = {}  # of this process, by block: what each start came to
 
     # ---- stages -----------------------------------------------------------------------------------------------------
 
@@ -181,18 +184,23 @@ class Recasting(Distiller):
         if stage.kind == 'align':
             self._set_trainable(*reached_by(self.student, self._tap(step), self._cut(step), self.input_shape))
             return
+        entry = self.plan.entries[step]
+        old = block_at(self.student, entry.path, entry.span)
         new = apply_step(self.student, self.plan, step)
         self._steps_done += 1
         follower = self._following(step)
-        frozen = self.next_block == 'frozen' and not set(new) & set(follower)
+        frozen = self.next_block == 'frozen' and (self.start == 'closed_form' or not set(new) & set(follower))
         if initialise:
             # A block that does not train in this stage keeps its weights, unless they no longer fit.
-            fresh = set(new) | (set(follower) if self.next_block == 'fresh' and self.compare == 'next' else set())
+            folding = self.start == 'closed_form' and self.next_block != 'fresh'
+            fresh = set(entry.modules if folding else new)
+            fresh |= set(follower) if self.next_block == 'fresh' and self.compare == 'next' else set()
             for path in sorted(fresh):
                 xavier_init(get_module(self.student, path))
             if self.start == 'closed_form':
-                self._solve(step, batches)
-        entry = self.plan.entries[step]
+                known = (self.ridge, self.start_images, self.block_input == 'teacher')
+                start = BlockStart(self.student, self.teacher, self.plan, step, old, new, *known)
+                self.starts[entry.path] = start(batches, folding, self.compare == 'next')
         if self.compare == 'target' and self.connector_cfg is not None:
             self.connector = self._build_connector(entry).to(next(self.student.parameters()).device)
         parameters, live = reached_by(
@@ -353,23 +361,6 @@ class Recasting(Distiller):
         glue = self.plan.entries[step].glue
         return [path for path in glue if any(True for _ in get_module(self.student, path).parameters())]
 
-    def _solve(self, step: int, batches: Iterable[dict]) -> None:
-        entry = self.plan.entries[step]
-        path, target = entry.path, get_module(self.student, entry.path)
-        source = block_at(self.teacher, path, entry.span)
-
-        def pairs() -> Iterator[tuple[Tensor, Tensor]]:
-            for batch in batches:
-                with torch.no_grad(), untouched(self.student):
-                    t_input = run_to(self.teacher, path, batch['inputs'], read=path)[1]
-                    x = t_input
-                    if self.block_input == 'student':
-                        x = run_to(self.student, path, batch['inputs'], read=path)[1]
-                    y = pre_relu_output(source, t_input)
-                yield x, y
-
-        solve_block(*target.solvable(), pairs(), self.ridge)
-
     def _build_connector(self, entry: PlanEntry) -> nn.Module:
         widths = dict(in_channel=entry.out_channels, out_channel=entry.out_shape[0])
         return MODELS.build(dict(self.connector_cfg, **widths))
@@ -377,18 +368,11 @@ class Recasting(Distiller):
     def _check_options(self) -> None:
         if self.connector_cfg is not None and self.compare != 'target':
             raise ValueError("a connector serves compare='target' alone: set that, or leave the connector out")
+        if self.start == 'closed_form':
+            check_closed_form(self.plan)
         for step in self.plan.steps:
             entry = self.plan.entries[step]
             narrowed = entry.out_channels != entry.out_shape[0]
-            if self.start == 'closed_form':
-                solvable = getattr(BLOCKS.build(dict(entry.target)), 'solvable', lambda: None)()
-                if solvable is None or narrowed or solvable[0].groups != 1:
-                    what = f'narrows {entry.out_shape[0]} to {entry.out_channels} channels' if narrowed else (
-                        f'is a {entry.target["type"]}, not one convolution with BN and ReLU'
-                    )  # fmt: skip
-                    raise ValueError(
-                        f"start='closed_form' cannot solve for block {entry.path!r}: its target {what}; use 'xavier'"
-                    )
             if self.block_input == 'teacher' and entry.in_channels != entry.in_shape[0]:
                 raise ValueError(
                     f"block_input='teacher' needs the width kept before block {entry.path!r}: the teacher gives "

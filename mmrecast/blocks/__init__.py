@@ -7,6 +7,7 @@ from mmrecast.blocks.conv_block import ConvBlock
 from mmrecast.blocks.dense_block import DenseBlock
 from mmrecast.blocks.depthwise_separable import DepthwiseSeparable
 from mmrecast.blocks.preact_basic_block import PreActBasicBlock
+from mmrecast.blocks.solvable import Solvable
 from mmrecast.blocks.stack import StackedBlocks
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     'DenseBlock',
     'DepthwiseSeparable',
     'PreActBasicBlock',
+    'Solvable',
     'SourceInfo',
     'StackedBlocks',
     'TargetBlock',

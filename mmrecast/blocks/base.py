@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from mmrecast.blocks.solvable import Solvable
+
 __all__ = ['SourceInfo', 'TargetBlock', 'check_odd', 'check_positive']
 
 
@@ -62,8 +64,11 @@ class TargetBlock(nn.Module):
         """Return arguments of the block that ``source`` decides where the recipe names none of them."""
         return {}
 
-    def solvable(self) -> tuple[nn.Conv2d, nn.BatchNorm2d] | None:
-        """Return ``(conv, norm)`` where the block is exactly ``ReLU(norm(conv(x)))``, else None."""
+    def solvable(self) -> Solvable | tuple[nn.Conv2d, nn.BatchNorm2d] | None:
+        """Return which layers least squares can solve for, None where it cannot.
+
+        A pair ``(conv, norm)`` stands for a block that is exactly ``ReLU(norm(conv(x)))``.
+        """
         return None
 
 

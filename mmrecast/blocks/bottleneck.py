@@ -3,7 +3,8 @@
 from torch import Tensor, nn
 
 from mmrecast.blocks.base import TargetBlock, check_positive
-from mmrecast.blocks.shortcut import build_shortcut
+from mmrecast.blocks.shortcut import build_shortcut, weighted_shortcut
+from mmrecast.blocks.solvable import Solvable
 from mmrecast.registry import BLOCKS
 
 __all__ = ['Bottleneck']
@@ -47,6 +48,11 @@ class Bottleneck(TargetBlock):
         self.bn3 = nn.BatchNorm2d(out_channels)
         self.shortcut = build_shortcut(shortcut, in_channels, out_channels, stride)
         self.relu = nn.ReLU()  # not in place: what goes into the last ReLU can be kept, too
+
+    def solvable(self) -> Solvable:
+        """Return the last convolution and the projection; the two others are hidden."""
+        terms, skip = weighted_shortcut(self.shortcut)
+        return Solvable(((self.conv3, self.bn3), *terms), ((self.conv1, self.bn1), (self.conv2, self.bn2)), skip)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, H, W) to (N, C', H', W')."""

@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from mmrecast.blocks.base import TargetBlock, check_odd, check_positive
+from mmrecast.blocks.solvable import Solvable
 from mmrecast.registry import BLOCKS
 
 __all__ = ['DepthwiseSeparable']
@@ -34,6 +35,10 @@ class DepthwiseSeparable(TargetBlock):
         self.pointwise = nn.Conv2d(in_channels, out_channels, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(out_channels)
         self.relu = nn.ReLU()  # not in place: what goes into the last ReLU can be kept, too
+
+    def solvable(self) -> Solvable:
+        """Return the pointwise convolution; the depthwise one is hidden."""
+        return Solvable(((self.pointwise, self.bn2),), ((self.depthwise, self.bn1),))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, H, W) to (N, C', H', W')."""

@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from mmrecast.blocks.base import TargetBlock, check_positive
+from mmrecast.blocks.solvable import Solvable
 from mmrecast.registry import BLOCKS
 
 __all__ = ['PreActBasicBlock']
@@ -47,6 +48,12 @@ class PreActBasicBlock(TargetBlock):
         self.conv2 = nn.Conv2d(mid, out_channels, 3, 1, 1, bias=False)
         changes = in_channels != out_channels or stride != 1
         self.shortcut = nn.Conv2d(in_channels, out_channels, 1, stride, bias=False) if changes else nn.Identity()
+
+    def solvable(self) -> Solvable:
+        """Return the second convolution and the projection; the first convolution is hidden."""
+        plain = isinstance(self.shortcut, nn.Identity)
+        terms = ((self.conv2, None),) if plain else ((self.conv2, None), (self.shortcut, None))
+        return Solvable(terms, ((self.conv1, self.bn2),), self.shortcut if plain else None, relu=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, H, W) to (N, C', H', W')."""

@@ -3,9 +3,10 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmrecast.blocks.solvable import Layer
 from mmrecast.utils.names import nearest
 
-__all__ = ['PadShortcut', 'build_shortcut']
+__all__ = ['PadShortcut', 'build_shortcut', 'weighted_shortcut']
 
 
 class PadShortcut(nn.Module):
@@ -67,3 +68,8 @@ def build_shortcut(kind: str, in_channels: int, out_channels: int, stride: int) 
     if in_channels == out_channels and stride == 1:
         return nn.Identity()
     return _SHORTCUTS[kind](in_channels, out_channels, stride)
+
+
+def weighted_shortcut(shortcut: nn.Module) -> tuple[tuple[Layer, ...], nn.Module | None]:
+    """Return what a block's :class:`~mmrecast.blocks.solvable.Solvable` holds of its shortcut: terms and skip."""
+    return ((tuple(shortcut),), None) if isinstance(shortcut, nn.Sequential) else ((), shortcut)

@@ -1,13 +1,35 @@
+import copy
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torchvision.models.resnet import BasicBlock as TorchvisionBasicBlock
 
-from mmrecast.blocks import BasicBlock, Bottleneck, ConvBlock
-from mmrecast.surgery import closed_form
-from mmrecast.surgery.closed_form import LeastSquares, pre_relu_output, solve_block
+from mmrecast.blocks import BasicBlock, ConvBlock, PreActBasicBlock, Solvable
+from mmrecast.surgery.closed_form import Examples, examples
+from mmrecast.surgery.closed_form.last_layer import solve_last
+from mmrecast.surgery.closed_form.parts import solvable_of
+
+
+def solve(block, batches, ridge):
+    """Solve a block that is one convolution for y as it is."""
+    x, y = zip(*batches, strict=True) if batches else ((), ())
+    return solve_last(block.eval(), solvable_of(block), Examples(list(x), list(y)), lambda y: y, ridge)
+
+
+class OneConv(nn.Module):
+    """A convolution and its BN."""
+
+    def __init__(self, conv):
+        super().__init__()
+        self.conv, self.bn = conv, nn.BatchNorm2d(conv.out_channels)
+
+    def solvable(self):
+        return Solvable(terms=((self.conv, self.bn),))
+
+    def forward(self, x):
+        return self.bn(self.conv(x)).relu()
 
 
 def patches_by_hand(x, kernel, stride, padding):
@@ -35,6 +57,11 @@ def direct_solution(u, y, ridge):
     return weight, mean_y - weight @ mean_u
 
 
+def relative(found, y):
+    y = rows_of(y.double().numpy())
+    return ((found - y) ** 2).sum() / ((y - y.mean(0)) ** 2).sum()
+
+
 def data(c_in, c_out, size=6, stride=1, n=12):
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(n, c_in, size, size, generator=generator) + 0.5
@@ -47,7 +74,7 @@ def data(c_in, c_out, size=6, stride=1, n=12):
 def test_solution_equals_a_direct_one(ridge, stride, kernel):
     x, y = data(3, 4, stride=stride, n=24)
     block = ConvBlock(3, 4, stride, kernel)
-    solve_block(block.conv, block.bn, iter([(x[:7], y[:7]), (x[7:], y[7:])]), ridge)
+    fit = solve(block, [(x[:7], y[:7]), (x[7:], y[7:])], ridge)
     u = patches_by_hand(x, kernel, stride, kernel // 2)
     weight, bias = direct_solution(u, rows_of(y.double().numpy()), ridge)
     np.testing.assert_allclose(block.conv.weight.detach().flatten(1).numpy(), weight, atol=1e-5)
@@ -56,6 +83,11 @@ def test_solution_equals_a_direct_one(ridge, stride, kernel):
     np.testing.assert_allclose(block.bn.running_mean.numpy(), found.mean(0), atol=1e-4)
     np.testing.assert_allclose(block.bn.running_var.numpy(), found.var(0), rtol=1e-4)
     assert block.bn.num_batches_tracked == 0
+
+    residual = ((found + bias - rows_of(y.numpy())) ** 2).sum() / (
+        (rows_of(y.numpy()) - y.numpy().mean((0, 2, 3))) ** 2
+    ).sum()
+    assert fit.error == pytest.approx(residual, rel=1e-4)
 
     # In eval mode the BN passes the solution through: W u + b.
     with torch.no_grad():
@@ -67,7 +99,7 @@ def test_solution_equals_a_direct_one(ridge, stride, kernel):
 def test_without_ridge_the_bias_column_gives_the_same():
     x, y = data(2, 3)
     block = ConvBlock(2, 3)
-    solve_block(block.conv, block.bn, iter([(x, y)]), 0)
+    solve(block, [(x, y)], 0)
     u = patches_by_hand(x, 3, 1, 1)
     solution = np.linalg.lstsq(np.c_[u, np.ones(len(u))], rows_of(y.double().numpy()), rcond=None)[0]
     np.testing.assert_allclose(block.conv.weight.detach().flatten(1).numpy(), solution[:-1].T, atol=1e-5)
@@ -79,9 +111,9 @@ def test_without_ridge_the_bias_column_gives_the_same():
 def test_the_parts_of_a_batch_do_not_matter(monkeypatch):
     x, y = data(3, 4)
     one, other = ConvBlock(3, 4), ConvBlock(3, 4)
-    solve_block(one.conv, one.bn, iter([(x, y)]), 1e-3)
-    monkeypatch.setattr(closed_form, '_CHUNK', 1)  # one image at a time
-    solve_block(other.conv, other.bn, iter([(x[:5], y[:5]), (x[5:], y[5:])]), 1e-3)
+    solve(one, [(x, y)], 1e-3)
+    monkeypatch.setattr(examples, 'CHUNK', 1)  # one image at a time
+    solve(other, [(x[:5], y[:5]), (x[5:], y[5:])], 1e-3)
     for name, value in one.state_dict().items():
         torch.testing.assert_close(other.state_dict()[name], value)
 
@@ -90,27 +122,18 @@ def test_the_parts_of_a_batch_do_not_matter(monkeypatch):
 def test_other_paddings_are_those_of_the_convolution(kwargs):
     torch.manual_seed(0)
     truth = nn.Conv2d(3, 4, 3, **kwargs)
-    conv, norm = nn.Conv2d(3, 4, 3, **kwargs), nn.BatchNorm2d(4)
+    block = OneConv(nn.Conv2d(3, 4, 3, **kwargs))
     x = torch.randn(16, 3, 6, 6)
     with torch.no_grad():
-        solve_block(conv, norm, iter([(x, truth(x))]), 0)
-        torch.testing.assert_close(norm.eval()(conv(x)), truth(x), atol=1e-4, rtol=0)
-    assert not conv.bias.any()
-
-
-def test_what_cannot_be_solved():
-    with pytest.raises(ValueError, match='the closed-form start needs at least 2 positions, got 0'):
-        LeastSquares(3, 2).solve(0.1)
-    sums = LeastSquares(3, 2)
-    sums.add(torch.tensor([[1.0, 2, 3], [float('nan'), 0, 0]]), torch.zeros(2, 2))
-    with pytest.raises(ValueError, match='the closed-form start met activations that are not finite'):
-        sums.solve(0.1)
+        solve(block, [(x, truth(x))], 0)
+        torch.testing.assert_close(block.bn(block.conv(x)), truth(x), atol=1e-4, rtol=0)
+    assert not block.conv.bias.any()
 
 
 def test_a_constant_input_gives_the_mean():
     block = ConvBlock(3, 4)
     y = torch.randn(8, 4, 5, 5, generator=torch.Generator().manual_seed(0))
-    solve_block(block.conv, block.bn, iter([(torch.zeros(8, 3, 5, 5), y)]), 1e-4)
+    solve(block, [(torch.zeros(8, 3, 5, 5), y)], 1e-4)
     out = block.eval()(torch.zeros(1, 3, 5, 5))
     torch.testing.assert_close(out[0, :, 0, 0], y.mean((0, 2, 3)).relu(), atol=1e-5, rtol=0)
 
@@ -121,7 +144,7 @@ def test_dependent_inputs_need_no_ridge(scale):
     x, y = data(1, 4)
     x = torch.cat([x, x, 0 * x], 1) * scale
     block = ConvBlock(3, 4)
-    solve_block(block.conv, block.bn, iter([(x, y)]), 0)
+    solve(block, [(x, y)], 0)
     u = patches_by_hand(x[:, :1], 3, 1, 1)
     weight, bias = direct_solution(u, rows_of(y.double().numpy()), 0)
     with torch.no_grad():
@@ -129,64 +152,48 @@ def test_dependent_inputs_need_no_ridge(scale):
     np.testing.assert_allclose(rows_of(out.numpy()), u @ weight.T + bias, atol=1e-3)
 
 
-class NoReLU(nn.Module):
-    """Ends with a sum, as a block of a pre-activation network does; begins with a ReLU in place."""
-
-    def __init__(self):
-        super().__init__()
-        self.conv = nn.Conv2d(4, 4, 3, padding=1)
-
-    def forward(self, x):
-        return self.conv(F.relu(x, inplace=True)) - 1
-
-
-def residual_sum(block, x, shortcut):
-    out = block.bn1(block.conv1(x)).relu()
-    return block.bn2(block.conv2(out)) + shortcut(x)
-
-
-def test_before_the_last_relu():
+def test_projection_and_last_convolution_are_solved_together():
+    """The sum of both is the least-squares solution on the hidden maps and the block's input side by side."""
     torch.manual_seed(0)
-    x = torch.randn(2, 4, 6, 6)
-    theirs = TorchvisionBasicBlock(4, 4).eval()  # one ReLU, in place, used twice
-    ours = BasicBlock(4, 4).eval()
+    x, y = data(3, 5, stride=2, n=24)
+    block = BasicBlock(3, 5, stride=2).eval()
+    fit = solve(block, [(x, y)], 1e-3)
     with torch.no_grad():
-        for block in (theirs, ours):
-            expected = residual_sum(block, x, lambda x: x)
-            found = pre_relu_output(block, x)
-            torch.testing.assert_close(found, expected)
-            assert found.min() < 0 and torch.equal(found.relu(), block(x))
+        hidden = block.bn1(block.conv1(x)).relu()
+    u = np.c_[patches_by_hand(hidden, 3, 1, 1), patches_by_hand(x, 1, 2, 0)]
+    weight, bias = direct_solution(u, rows_of(y.double().numpy()), 1e-3)
+    expected = u @ weight.T + bias
+    with torch.no_grad():
+        found = block.bn2(block.conv2(hidden)) + block.shortcut(x)
+        trained = copy.deepcopy(block).train()(x)
+    np.testing.assert_allclose(rows_of(found.numpy()), expected, atol=1e-4)
+    np.testing.assert_allclose(block.conv2.weight.detach().flatten(1).numpy(), weight[:, :45], atol=1e-4)
+    assert fit.error == pytest.approx(relative(expected, y), rel=1e-3)
+    torch.testing.assert_close(trained, found.relu(), atol=0.02, rtol=0.02)  # batch statistics are those of the start
 
 
-@pytest.mark.parametrize('relu', [nn.ReLU(), nn.ReLU(inplace=True), F.relu, torch.relu, torch.relu_, F.relu_])
-def test_every_form_of_relu_is_seen(relu):
-    class Block(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.relu = relu if isinstance(relu, nn.Module) else (lambda x: relu(x))
-
-        def forward(self, x):
-            return self.relu(x * 2)
-
-    x = torch.randn(2, 3)
-    assert torch.equal(pre_relu_output(Block(), x), x * 2)
-
-
-def test_methods_and_what_follows_without_effect():
-    x = torch.randn(2, 3)
-    assert torch.equal(pre_relu_output(type('M', (nn.Module,), dict(forward=lambda s, x: (x + 1).relu()))(), x), x + 1)
-    block = nn.Sequential(nn.ReLU(), nn.Dropout()).eval()
-    assert torch.equal(pre_relu_output(block, x), x)
-
-
-def test_without_a_last_relu_the_output_comes_and_the_input_stays():
+def test_an_identity_is_taken_off_first():
     torch.manual_seed(0)
-    block, x = NoReLU(), torch.randn(2, 4, 6, 6)
-    kept = x.clone()
-    found = pre_relu_output(block, x)
-    assert torch.equal(x, kept)
-    assert torch.equal(found, block(kept).detach())
-    inner = Bottleneck(4, 16).eval()
-    inner.relu = nn.Identity()
-    x = torch.randn(2, 4, 6, 6)
-    assert torch.equal(pre_relu_output(inner, x), inner(x).detach()) and not pre_relu_output(inner, x).requires_grad
+    x, y = data(4, 4, n=24)
+    block = BasicBlock(4, 4).eval()
+    solve(block, [(x, y)], 0)
+    with torch.no_grad():
+        hidden = block.bn1(block.conv1(x)).relu()
+        found = block.bn2(block.conv2(hidden)) + x
+    u = patches_by_hand(hidden, 3, 1, 1)
+    weight, bias = direct_solution(u, rows_of((y - x).double().numpy()), 0)
+    np.testing.assert_allclose(rows_of(found.numpy()), u @ weight.T + bias + rows_of(x.numpy()), atol=1e-3)
+
+
+def test_without_norm_and_bias_there_is_no_constant():
+    torch.manual_seed(0)
+    x, y = data(3, 4, n=24)
+    block = PreActBasicBlock(3, 4).eval()
+    solve(block, [(x, y)], 0)
+    with torch.no_grad():
+        active = block.bn1(x).relu()
+        hidden = block.bn2(block.conv1(active)).relu()
+        found = rows_of(block(x).numpy())
+    u = np.c_[patches_by_hand(hidden, 3, 1, 1), patches_by_hand(active, 1, 1, 0)]
+    solution = np.linalg.lstsq(u, rows_of(y.double().numpy()), rcond=None)[0]
+    np.testing.assert_allclose(found, u @ solution, atol=1e-3)

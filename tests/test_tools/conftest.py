@@ -17,6 +17,19 @@ def tool(request, monkeypatch):
     return module
 
 
+@pytest.fixture(scope='module')
+def loaded(request, registered):
+    """The module, once for a file, its folder on the path: it, or what it imports from there, registers something."""
+    path = request.module.TOOL
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(path.parent)
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        module = importlib.util.module_from_spec(spec)
+        patch.setitem(sys.modules, path.stem, module)
+        spec.loader.exec_module(module)
+        yield module
+
+
 @pytest.fixture
 def call(request, tool, monkeypatch, capsys):
     """Run the tool in this process: (exit status, output, error)."""

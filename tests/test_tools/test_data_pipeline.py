@@ -1,6 +1,5 @@
 """What the benchmark of the data path measures: our path, its share of a step, and files like ImageNet's."""
 
-import importlib.util
 import json
 import re
 import sys
@@ -24,17 +23,13 @@ TINY = ('--images', 64, '--batch-size', 8, '--turns', 1, '--seconds', 0.01, '--s
 
 
 @pytest.fixture
-def tool(registered, monkeypatch):
-    monkeypatch.syspath_prepend(FOLDER)
-    spec = importlib.util.spec_from_file_location('data_pipeline', TOOL)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+def tool(loaded, monkeypatch):
     # small, of few classes: the networks do not matter here
-    monkeypatch.setattr(module, 'read_config', lambda path: SimpleNamespace(teacher=SMALL))
-    monkeypatch.setattr(module, 'RESNET18', SMALL)
-    plain = module.shares
-    monkeypatch.setattr(module, 'shares', lambda teacher, source, *rest: plain(teacher, 'backbone.layer*.*', *rest))
-    return module
+    monkeypatch.setattr(loaded, 'read_config', lambda path: SimpleNamespace(teacher=SMALL))
+    monkeypatch.setattr(loaded, 'RESNET18', SMALL)
+    plain = loaded.shares
+    monkeypatch.setattr(loaded, 'shares', lambda teacher, source, *rest: plain(teacher, 'backbone.layer*.*', *rest))
+    return loaded
 
 
 def test_files_are_like_imagenets(tool, tmp_path):

@@ -1,9 +1,7 @@
 """The profile of a step: every operator in one group, all of them and the rest the whole time."""
 
-import importlib.util
 import json
 import re
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,15 +13,8 @@ CONFIG = Path(__file__).parents[2] / 'configs/distill/recasting/recasting_resnet
 
 
 @pytest.fixture(scope='module')
-def tool(registered):
-    """The tool; it registers a loop and a data set, so it is loaded once."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(FOLDER)
-        spec = importlib.util.spec_from_file_location('profile_step', TOOL)
-        module = importlib.util.module_from_spec(spec)
-        patch.setitem(sys.modules, 'profile_step', module)
-        spec.loader.exec_module(module)
-        yield module
+def tool(loaded):
+    return loaded
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """What the benchmark of scale counts and sums up, against counts by hand and plain loops."""
 
-import importlib.util
 import json
 import re
 import sys
@@ -16,16 +15,10 @@ TINY = ('--batch-size', 4, '--start-images', 8, '--sampled', 2, '--seconds', 0, 
 
 
 @pytest.fixture(scope='module')
-def tool(registered):
-    """The tool; what it imports registers a hook, so it is loaded once."""
+def tool(loaded):
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(FOLDER)
-        spec = importlib.util.spec_from_file_location('recast_scale', TOOL)
-        module = importlib.util.module_from_spec(spec)
-        patch.setitem(sys.modules, 'recast_scale', module)  # dataclasses look their module up
-        spec.loader.exec_module(module)
-        patch.setattr(module, 'keep_memory', lambda: True)  # it would stay so for other tests
-        yield module
+        patch.setattr(loaded, 'keep_memory', lambda: True)  # it would stay so for other tests
+        yield loaded
 
 
 @pytest.fixture(scope='module')

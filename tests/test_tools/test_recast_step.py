@@ -1,9 +1,7 @@
 """What the benchmark of recasting stages compares: losses, weights, FLOPs, and what is kept for the backward pass."""
 
-import importlib.util
 import json
 import re
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,15 +14,8 @@ CONFIG = Path(__file__).parents[2] / 'configs/distill/recasting/recasting_resnet
 
 
 @pytest.fixture(scope='module')
-def tool(registered):
-    """The tool; it registers a loop and a data set, so it is loaded once."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(FOLDER)
-        spec = importlib.util.spec_from_file_location('recast_step', TOOL)
-        module = importlib.util.module_from_spec(spec)
-        patch.setitem(sys.modules, 'recast_step', module)  # dataclasses look their module up
-        spec.loader.exec_module(module)
-        yield module
+def tool(loaded):
+    return loaded
 
 
 @pytest.fixture

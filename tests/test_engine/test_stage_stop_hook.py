@@ -64,5 +64,5 @@ def test_refused(option, message):
 
 
 def test_a_kind_that_the_algorithm_does_not_have(tmp_path):
-    with pytest.raises(ValueError, match="StageStopHook: there is no stage 'train' here, but recast, finetune"):
+    with pytest.raises(ValueError, match="StageStopHook: there is no stage 'train' here, but recast, align, finetune"):
         run(stopping(kinds=['train']), tmp_path)

@@ -7,7 +7,8 @@ import pytest
 from tiny import config, loader, preprocessor, recasting, write
 
 TOOL = Path(__file__).parents[2] / 'tools' / 'benchmarks' / 'budget_curve.py'
-STAGES = [dict(kind='recast', blocks='all', epochs=60), dict(kind='finetune', epochs=100)]
+AUTHORS = [dict(kind='recast', blocks='all', epochs=60), dict(kind='finetune', epochs=100)]
+FAST = [dict(kind='recast', blocks='all', iters=60), dict(kind='finetune', epochs=29)]
 
 
 @pytest.fixture
@@ -16,10 +17,12 @@ def run(call, tool, tmp_path, monkeypatch, quick, trained_teacher):
     for start, file in (('xavier', 'plain.py'), ('closed_form', 'quick.py')):
         model = recasting(start=dict(type=start, images=32)) | dict(data_preprocessor=preprocessor(crop_padding=1))
         batch = loader('train', 96, 32 if start == 'closed_form' else 16)
-        write(config(model, STAGES, train_dataloader=batch), tmp_path / file)
+        stages = FAST if start == 'closed_form' else AUTHORS
+        write(config(model, stages, train_dataloader=batch), tmp_path / file)
     monkeypatch.setattr(tool, 'FOLDER', tmp_path)
     monkeypatch.setattr(tool, 'CONFIGS', dict(xavier='plain.py', closed_form='quick.py'))
-    monkeypatch.setattr(tool, 'AUTHORS_EPOCHS', 280)
+    for name, value in dict(AUTHORS_EPOCHS=280, BLOCKS=3, START_IMAGES=32, PER_BLOCK=56).items():
+        monkeypatch.setattr(tool, name, value)
     given = ['--teacher', trained_teacher, '--images', '96', '--work-dir', tmp_path / 'runs', '--data-root', tmp_path]
     monkeypatch.setattr(
         tool, 'train', lambda cfg, data_root, **kw: pytest.importorskip('mmrecast.apis').train(cfg, **kw)
@@ -41,6 +44,9 @@ def test_both_starts_see_as_many_images_and_what_is_done_is_kept(run, tmp_path):
         assert r['images'] == 280 // r['part'] * 96
         assert r['gap'] == pytest.approx(r['teacher_top1'] - r['top1'], abs=1e-3)
         assert len(r['stages']) == 4
+        if r['start'] == 'closed_form':  # 30 or 60 batches of 32, less what the starts read
+            per_block, batches = 56 // r['part'], 280 // r['part'] * 3
+            assert [s[0] for s in r['stages']] == [per_block] * 3 + [batches - 3 * (per_block + 1)]
     assert [line.split()[1:3] for line in said.splitlines() if '1/' in line]
     assert figure.read_text().count('closed_form') >= 1
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / 'runs').glob('*/student.pth')}

@@ -134,7 +134,7 @@ def timed_config(
     cfg.train_cfg = dict(
         type='StagedLoop', stages=[dict(kind='recast', blocks='all', iters=iters, parallel=True)], probe_images=64
     )
-    cfg.train_dataloader.batch_size = batch_size
+    cfg.train_dataloader.batch_size, cfg.train_dataloader.drop_last = batch_size, False
     if data_root is None:
         shape, images = cfg.data_preprocessor.input_shape, max(batch_size * iters, start_images)
         cfg.train_dataloader.dataset = dict(type='ImagesToTime', num_images=images, shape=shape, num_classes=10)

@@ -4,8 +4,8 @@ Each row recasts a whole network, block by block, with so many optimiser steps p
 step is for the closed form alone. The error is that of the logits, on the images that the staged loop probes. Rows that
 the JSON file holds already are not computed again, so that a run can be ended and taken up at any row.
 
-    OMP_NUM_THREADS=1 python tools/benchmarks/start_curves.py --teacher resnet56=/work/teachers/resnet56.pth \\
-        --data-root ~/.cache/mmrecast --out docs/results/start_curves.json
+    OMP_NUM_THREADS=1 python tools/benchmarks/start_curves.py --teacher resnet56=resnet56.pth \\
+        --data-root DIR --out docs/results/start_curves_cifar10_jpeg.json
 """
 
 import argparse

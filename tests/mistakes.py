@@ -257,6 +257,7 @@ MISTAKES = [
     ('teacher cache', {'model.teacher_cache': 16, 'model.data_preprocessor.views': 2,
                        'train_dataloader.dataset': dict(type='NoIndicesForTests')}, ValueError,
      'teacher_cache needs images that come again as they were: a NoIndices may change them at random itself; use'),
+    ('checkpointing', {'model.checkpointing': 'yes'}, ValueError, "checkpointing must be True or False, got 'yes'"),
     ('tf32', {'env_cfg': dict(tf32='yes')}, ValueError, "env_cfg: tf32 must be True or False, got 'yes'"),
     ('teacher cache', {'model.teacher_cache': -1}, ValueError, 'teacher_cache is a number of MiB, 0 for none, got -1'),
     ('launcher', {'@launcher': 'pytorch'}, ValueError,

@@ -207,10 +207,11 @@ class Distiller(BaseModel):
             if not (entry.epochs or entry.iters) and entry.kind not in self.empty_kinds:
                 raise ValueError(f'{entry.name}: its length must be at least 1, got 0')
             if entry.parallel and entry.kind not in self.parallel_kinds:
-                can = f' can: {", ".join(self.parallel_kinds)}' if self.parallel_kinds else ' of this algorithm can'
+                able = (
+                    f'only {", ".join(self.parallel_kinds)} do' if self.parallel_kinds else 'none of this algorithm do'
+                )
                 raise ValueError(
-                    f'{entry.name}: parallel=True is for stages that train apart from one another, as '
-                    f'{"only" if self.parallel_kinds else "none"}{can}'
+                    f'{entry.name}: parallel=True is for stages that train apart from one another, as {able}'
                 )
         return list(entries)
 

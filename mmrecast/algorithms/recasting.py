@@ -116,11 +116,13 @@ class Recasting(Distiller):
         self.compare = _choice('compare', compare, ('next', 'target'))
         if earlier != 'all' and (isinstance(earlier, bool) or not isinstance(earlier, int) or earlier < 0):
             raise ValueError(f"earlier must be 'all' or how many of the last blocks train, got {earlier!r}")
-        self.earlier, self.checkpointing = earlier, bool(checkpointing)
+        self.earlier, self.checkpointing = earlier, checkpointing
         self.block_loss = build_loss(block_loss, 'block_loss')
         self.kd_loss, self.task_loss = build_loss(kd_loss, 'kd_loss'), build_loss(task_loss, 'task_loss')
         self.connector_cfg, self.connector = connector, None
         self.teacher_cache = TeacherCache(teacher_cache)
+        if not isinstance(checkpointing, bool):
+            raise ValueError(f'checkpointing must be True or False, got {checkpointing!r}')
         self._loss_cfgs = as_text([block_loss, kd_loss, task_loss, connector])
 
         self.chain = find_chain(self.teacher, self.input_shape, sources_of(recipe))

@@ -230,7 +230,7 @@ def test_a_lost_process_is_told_in_one_line(monkeypatch, tmp_path):
         (recasting(), APART, "^recast: parallel=True needs block_input='teacher': given the student's, a block waits"),
         (SOLVED, [dict(APART[0], parallel='yes'), APART[1]], "^recast: parallel must be True or False, got 'yes'$"),
         (SOLVED, [dict(APART[0], paralel=True)], "unknown key 'paralel' in stage 'recast' .nearest: parallel"),
-        (SOLVED, [APART[0], dict(APART[1], parallel=True)], '^finetune: parallel=True is for .* as only can: recast$'),
+        (SOLVED, [APART[0], dict(APART[1], parallel=True)], '^finetune: parallel=True is for .* as only recast do$'),
         (SOLVED, [dict(kind='align', iters=1), *APART], '^align: no block is recast before it that it could train$'),
     ],
 )
@@ -250,7 +250,7 @@ def test_a_plan_that_narrows(tmp_path):
 
 def test_an_algorithm_whose_stages_build_on_one_another(tmp_path):
     model = dict(type='SingleTeacherDistill', student=classifier(), data_preprocessor=SOLVED['data_preprocessor'])
-    with pytest.raises(ValueError, match='^train: parallel=True is for .*, as none of this algorithm can$'):
+    with pytest.raises(ValueError, match='^train: parallel=True is for .*, as none of this algorithm do$'):
         run(config(model, [dict(kind='train', iters=1, parallel=True)]), tmp_path)
 
 

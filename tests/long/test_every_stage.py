@@ -33,7 +33,10 @@ def test_every_stage_trains_what_it_should(leaf, tmp_path, monkeypatch):
     entries = (result['plan'] or dict(entries=[]))['entries']
     blocks = [f'recast {entry["path"]}' for entry in entries if entry['action'] == 'recast']
     expected = [*blocks, 'finetune'] if leaf.startswith('recasting/') else [s.kind for s in read(leaf).train_cfg.stages]
-    assert CheckEveryStep.stages == [stage['name'] for stage in result['stages']] == expected
+    stepped = CheckEveryStep.stages
+    if any(stage.get('parallel') for stage in read(leaf).train_cfg.stages):  # those that take longest come first
+        stepped = sorted(stepped, key=expected.index)
+    assert stepped == [stage['name'] for stage in result['stages']] == expected
     assert [stage['images'] for stage in result['stages']] == [5] * len(expected)
     assert dict(type='ResultHook', method=result['method']) == read(leaf).custom_hooks[0]
     assert differing(weights(tmp_path), load_student(tmp_path / 'student.pth').state_dict()) == []

@@ -3,7 +3,8 @@
 A file of trainings is ``{"data": "NAME: what it is", "pair": …, "runs": {name: result.json plus "command"}}``, as
 tools/run_benchmark.py writes it but for ``data``; the run ``teacher`` is that of the teacher itself. Where there is
 something to say it has ``title`` (its heading; else the pair, else the file's name), ``teacher``, ``note`` and
-``tuning`` (sentences). Any other entry with a ``top1`` is a run that is told of in a line.
+``tuning`` (sentences). Any other entry with a ``top1`` is a run that is told of in a line. A list of runs is a
+script's of tools/benchmarks and is passed over.
 
 A file of latencies, latency_NAME.json, is what tools/analysis_tools/benchmark_latency.py wrote.
 """
@@ -24,7 +25,7 @@ def read_trainings(folder: str | Path) -> dict[str, dict]:
     """
     found = {}
     for path, content in _files(folder, '*.json'):
-        if not isinstance(content, dict) or 'runs' not in content:
+        if not isinstance(content, dict) or not isinstance(content.get('runs'), dict):
             continue
         for name, run in content['runs'].items():
             missing = [field for field in _NEEDED if field not in run]

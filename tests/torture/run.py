@@ -1,0 +1,88 @@
+"""Make every attack of the torture suite, and count what survived.
+
+A file that is there already keeps the families that this call leaves out, so that they can be made one by one.
+
+Example: ``python tests/torture/run.py --out docs/results/torture.json``
+"""
+
+import argparse
+import json
+import shlex
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from torture.attack import Attack, Family  # noqa: E402  (found by the line above)
+from torture.families import FAMILIES  # noqa: E402
+
+from mmrecast.engine.hooks import machine  # noqa: E402
+from mmrecast.utils.checkpoint import write_json  # noqa: E402
+from mmrecast.utils.setup_env import register_all_modules  # noqa: E402
+from mmrecast.version import __version__  # noqa: E402
+
+
+def attempt(attack: Attack) -> str | None:
+    """Make an attack; return None where it was survived, else what broke."""
+    with tempfile.TemporaryDirectory(prefix='torture_') as folder:
+        try:
+            attack.make(Path(folder))
+        except KeyboardInterrupt:
+            raise
+        except BaseException:
+            return traceback.format_exc(limit=-3)
+    return None
+
+
+def campaign(family: Family, kinds: str = '') -> dict:
+    """Make the attacks of a family whose kind contains ``kinds``, and return what came of them."""
+    chosen = [attack for attack in family.attacks if kinds in attack.kind]
+    attempts, survived, lost = Counter(), Counter(), []
+    begin = time.perf_counter()
+    for number, attack in enumerate(chosen, 1):
+        said = attempt(attack)
+        attempts[attack.kind] += 1
+        survived[attack.kind] += said is None
+        if said is not None:
+            lost.append(dict(kind=attack.kind, seed=attack.seed, said=said))
+        state = 'survived' if said is None else f'LOST\n{said}'
+        print(f'{family.name} {number}/{len(chosen)} {attack.kind}, seed {attack.seed}: {state}', flush=True)
+    return dict(
+        promise=family.promise,
+        attempts=attempts.total(),
+        survived=survived.total(),
+        seconds=round(time.perf_counter() - begin, 1),
+        kinds={kind: dict(attempts=n, survived=survived[kind]) for kind, n in attempts.items()},
+        lost=lost,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    names = [family.name for family in FAMILIES]
+    parser.add_argument('--only', nargs='+', choices=names, default=names, help='families (all)')
+    parser.add_argument('--kind', default='', help='only the attacks whose kind contains this; nothing is written')
+    parser.add_argument('--out', type=Path, help='JSON file for the counts')
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    register_all_modules()
+    content = json.loads(args.out.read_text()) if args.out and args.out.is_file() else {}
+    for family in [family for family in FAMILIES if family.name in args.only]:
+        result = campaign(family, args.kind)
+        about = dict(command=f'python {shlex.join(sys.argv)}', machine=machine())
+        about |= dict(versions=dict(mmrecast=__version__, torch=torch.__version__))
+        content[family.name] = about | result
+        print(f'{family.name}: {result["survived"]} of {result["attempts"]} survived', flush=True)
+        if args.out and not args.kind:
+            write_json({name: content[name] for name in names if name in content}, args.out)
+    sys.exit(any(content[name]['survived'] < content[name]['attempts'] for name in args.only))
+
+
+if __name__ == '__main__':
+    main()

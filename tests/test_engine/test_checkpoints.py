@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.hooks import Hook
-from tiny import Killed, classifier, config, differing, recasting, run
+from tiny import Killed, classifier, config, differing, recasting, run, write
 
 from mmrecast.apis import load_student, ready_runner, save_student
 from mmrecast.apis.train import build_runner, prepare
@@ -112,16 +113,16 @@ def test_leftovers_of_a_kill_while_writing_are_removed(tmp_path):
 
 def test_the_config_appears_whole_or_not_at_all(tmp_path, monkeypatch):
     """Half a config may well be a config: that of another run."""
-    cfg = config(recasting(), STAGES)
-    cfg._filename = 'kept.py'
-    (tmp_path / 'kept.py').write_text('former = 1\n')
+    cfg, kept = Config.fromfile(write(config(recasting(), STAGES), tmp_path / 'kept.py')), tmp_path / 'run' / 'kept.py'
+    kept.parent.mkdir()
+    kept.write_text('former = 1\n')
     monkeypatch.setattr('os.replace', lambda *_: (_ for _ in ()).throw(Killed()))
     with pytest.raises(Killed):
-        run(cfg, tmp_path)
-    assert (tmp_path / 'kept.py').read_text() == 'former = 1\n' and not list(tmp_path.glob('*.lock'))
+        run(cfg, kept.parent)
+    assert kept.read_text() == 'former = 1\n' and not (kept.parent / 'train.lock').exists()
     monkeypatch.undo()
-    run(cfg, tmp_path)
-    assert "runner_type = 'StagedRunner'" in (tmp_path / 'kept.py').read_text()
+    run(cfg, kept.parent)
+    assert "runner_type = 'StagedRunner'" in kept.read_text()
 
 
 def test_a_run_holds_its_work_dir_while_it_trains(tmp_path):

@@ -58,7 +58,7 @@ def lock_work_dir(work_dir: str) -> WorkDirLock | None:
             os.close(handle)
             raise BlockingIOError(
                 f'{work_dir} is in use: {holder} trains in it ({path} is locked); '
-                'wait until it is done or end it, or give another --work-dir'
+                'wait until it is done, or end it, or choose another folder for this run'
             ) from None
         except OSError as error:
             os.close(handle)

@@ -36,7 +36,7 @@ def test_another_process_is_refused_until_it_is_killed(tmp_path):
         found = re.escape(f'{tmp_path}/run is in use: process {process.pid} on ') + r'\S+, since [-\d]+ [:\d]+, trains'
         with pytest.raises(BlockingIOError, match=found) as refused:
             lock_work_dir(f'{tmp_path}/run')
-        assert '\n' not in str(refused.value) and 'give another --work-dir' in str(refused.value)
+        assert '\n' not in str(refused.value) and 'choose another folder' in str(refused.value)
         process.kill()
         process.wait()
         os.kill(child, 0)  # still there, with a copy of the file's handle

@@ -24,6 +24,13 @@ def recasting(options: dict | None = None, **stage) -> Config:
     return tiny.config(model, stages, **settings())
 
 
+def with_loaders() -> Config:
+    """Return the same, its data loaded by a process of its own."""
+    cfg = recasting()
+    cfg.train_dataloader.num_workers = 1
+    return cfg
+
+
 def residual() -> Config:
     """Return a recasting of residual blocks with batch normalisation, from a closed-form start."""
     stages = [dict(kind='recast', blocks='all', iters=8), dict(kind='finetune', epochs=3, param_scheduler=HALVED)]
@@ -63,6 +70,7 @@ def settings() -> dict:
 
 PROBLEMS = {
     'recasting': recasting,
+    'recasting with loaders': with_loaders,
     'recasting of residual blocks': residual,
     'blocks apart': apart,
     'Factor Transfer': factor_transfer,

@@ -1,5 +1,6 @@
 """mmengine's Runner for staged training: wrapped anew at every stage, exact and safe resume, gloo on the CPU."""
 
+import copy
 import functools
 import gc
 import os
@@ -92,12 +93,23 @@ class StagedRunner(Runner):
         """Keep the config in the work dir and train."""
         try:
             self._log_env()
-            if self.rank == 0:  # whole or not at all: half a config may be one, too
-                name = os.path.basename(self.cfg.filename or f'{self.timestamp}.py')
-                write_text(self.cfg.dump(), os.path.join(self.work_dir, name))
+            self._keep_config()
             return super().train()
         finally:
             self._lock = None
+
+    def _keep_config(self) -> None:
+        """Write the config whole or not at all: half of one may be a config, too.
+
+        What a resumed run went on from is left out: that checkpoint will be gone when the config serves again.
+        """
+        if self.rank:
+            return
+        cfg = copy.deepcopy(self.cfg)
+        if cfg.get('resume'):
+            cfg.resume, cfg.load_from = False, None
+        name = os.path.basename(cfg.filename or f'{self.timestamp}.py')
+        write_text(cfg.dump(), os.path.join(self.work_dir, name))
 
     def setup_env(self, env_cfg: dict) -> None:
         """Start gloo where there is no GPU, choose the precision of multiplications, then do as mmengine.

@@ -187,19 +187,28 @@ def killed_at(problem: str, call: tuple[str, str, int], processes: int, kind: st
     victim.assert_as_whole()
 
 
+@functools.cache
+def exported() -> tuple[Path, float]:
+    """Return what a command that nothing interrupted exports from the run left alone, and the seconds it takes."""
+    out, begin = scratch() / 'exported.pth', time.monotonic()
+    run = server().start([*export_words(), out], scratch() / 'exported.log')
+    assert run.wait() == [0], run.log.read_text()[-2000:]
+    return out, time.monotonic() - begin
+
+
+def export_words() -> list[object]:
+    """Return the command of an export, but for where it goes."""
+    alone = whole('recasting')
+    return ['tools/export_student.py', alone.config, next(alone.work_dir.glob('stage004*.pth'))]
+
+
 def killed_export(call: tuple[str, str, int] | None, old: bool, kind: str, seed: int, folder: Path) -> None:
     """Kill tools/export_student.py; under the final name there is the former file, nothing, or the whole new one."""
-    draw, alone = random.Random(f'{kind} {seed}'), whole('recasting')
-    out, checkpoint = folder / 'out' / 'student.pth', next(alone.work_dir.glob('stage004*.pth'))
-    words = ['tools/export_student.py', alone.config, checkpoint, out]
-    exported = scratch() / 'exported.pth'
-    begin = time.monotonic()
-    run = server().start([*words[:3], exported], folder / 'whole.log', TORTURE_PHASES=folder / 'whole.phases')
-    assert run.wait() == [0], run.log.read_text()[-2000:]
-    seconds = time.monotonic() - begin
+    draw, out = random.Random(f'{kind} {seed}'), folder / 'out' / 'student.pth'
+    (entire, seconds), words = exported(), [*export_words(), out]
     if old:
         out.parent.mkdir()
-        shutil.copy(alone.config, out)  # any bytes
+        shutil.copy(whole('recasting').config, out)  # any bytes
     before = out.read_bytes() if old else None
     changes = {} if call is None else dict(TORTURE_KILL=json.dumps(dict(call=call[0], name=call[1], n=1)))
     run = server().start(words, folder / 'killed.log', TORTURE_PHASES=folder / 'killed.phases', **changes)
@@ -209,11 +218,11 @@ def killed_export(call: tuple[str, str, int] | None, old: bool, kind: str, seed:
     else:
         assert run.wait()[0] < 0
     if out.exists() and out.read_bytes() != before:
-        assert not different(content(out), content(exported))
+        assert not different(content(out), content(entire))
     elif not old:
         assert not out.exists()
     run = server().start(words, folder / 'again.log', TORTURE_PHASES=folder / 'again.phases')
-    assert run.wait() == [0] and not different(content(out), content(exported)), run.log.read_text()[-2000:]
+    assert run.wait() == [0] and not different(content(out), content(entire)), run.log.read_text()[-2000:]
 
 
 def attacks() -> Iterator[Attack]:

@@ -11,8 +11,10 @@ from mmengine.logging import HistoryBuffer
 
 from mmrecast.utils.checkpoint import load_file
 
-CLOCKS = {'seconds', 'time', 'data_time', 'iter_time', 'eta', 'name', 'experiment_name', 'cfg', 'checkpoint', 'config'}
-"""set[str]: Last parts of the names of what may differ: clocks, the run's own name, and its config, a text with it."""
+CLOCKS = {'seconds', 'time', 'data_time', 'iter_time', 'eta'}
+OTHERS = {'name', 'experiment_name', 'cfg', 'config', 'checkpoint', 'mmengine_version'}
+"""set[str]: Last parts of the names of what else may differ: the run's own name, paths and its config, a text with
+them, and a version that mmengine writes with the commit of whatever repository the run was started in."""
 
 
 def parts(value: object, path: str = '') -> Iterator[tuple[str, object]]:
@@ -21,7 +23,7 @@ def parts(value: object, path: str = '') -> Iterator[tuple[str, object]]:
         value = dict(zip(('values', 'counts'), value.data, strict=True))
     if isinstance(value, Mapping):
         for key, inner in value.items():
-            if str(key).rpartition('/')[2] not in CLOCKS:
+            if str(key).rpartition('/')[2] not in CLOCKS | OTHERS:
                 yield from parts(inner, f'{path}.{key}')
         yield f'{path}.keys', sorted(str(key) for key in value)
     elif isinstance(value, list | tuple):

@@ -12,9 +12,10 @@ from mmengine.logging import HistoryBuffer
 from mmrecast.utils.checkpoint import load_file
 
 CLOCKS = {'seconds', 'time', 'data_time', 'iter_time', 'eta'}
-OTHERS = {'name', 'experiment_name', 'cfg', 'config', 'checkpoint', 'mmengine_version'}
+OTHERS = {'name', 'experiment_name', 'cfg', 'config', 'checkpoint', 'mmengine_version', 'digest'}
 """set[str]: Last parts of the names of what else may differ: the run's own name, paths and its config, a text with
-them, and a version that mmengine writes with the commit of whatever repository the run was started in."""
+them; a version that mmengine writes with the commit of whatever repository the run was started in; and the digest of a
+block, whose seconds are in it."""
 
 
 def parts(value: object, path: str = '') -> Iterator[tuple[str, object]]:

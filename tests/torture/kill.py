@@ -62,7 +62,6 @@ OWN_CALLS = {
 TOGETHER = ('recasting', 'Factor Transfer', 'width search')  # also trained by two processes
 SHORT = {
     ('recasting, at any moment', 0),
-    ('recasting, 2 processes, around a checkpoint', 0),
     ('Factor Transfer, a checkpoint there, not yet the last one', 0),
     ('export over an older file, half of student.pth written', 0),
 }

@@ -30,9 +30,10 @@ from mmrecast.analysis.students import network_name
 from mmrecast.apis import ready_runner
 from mmrecast.engine import StagedRunner
 from mmrecast.registry import DATASETS
-from mmrecast.utils.checkpoint import write_json, write_text
+from mmrecast.utils.checkpoint import copy_file, write_json, write_text
 from mmrecast.utils.cli import told_in_one_line
 from mmrecast.utils.setup_env import register_all_modules
+from mmrecast.utils.work_dir_lock import lock_work_dir
 from mmrecast.version import __version__
 
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs' / 'distill'
@@ -191,7 +192,7 @@ def quiet_runner(cfg: Config, folder: Path, resume: bool = False) -> StagedRunne
 
 def report(results: dict[str, dict], out: Path, start: float) -> None:
     """Measure the latency, print the table, write page and numbers, and say what happened."""
-    shutil.copyfile(out / 'recasting' / 'student.pth', out / 'student.pth')
+    copy_file(out / 'recasting' / 'student.pth', out / 'student.pth')
     compared = compare([out / name for name in NAMES], say=say)
     teacher, student = compared.rows[:2]
     measures = dict(teacher=teacher, student=student)  # the three students are one network
@@ -259,6 +260,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         with told_in_one_line():
             configs = read_configs(args.data_root, args.seed, args.scale)
             introduce(configs, out)
+            lock = lock_work_dir(str(out))  # held to the end: another quickstart may start anew what this one trains
             results = dict(teacher=train('teacher', configs['teacher'], out))
             for name in ('recasting', 'kd_mse', 'backprop'):
                 if name != 'recasting':  # as many images as recasting has seen
@@ -267,6 +269,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 teacher = None if name == 'backprop' else out / 'teacher' / 'student.pth'
                 results[name] = train(name, configs[name], out, teacher)
             report(results, out, start)
+            del lock
     except KeyboardInterrupt:
         say('\ninterrupted; the same command goes on from here')
         sys.exit(130)

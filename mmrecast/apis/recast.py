@@ -98,7 +98,8 @@ def recast(
             default_hooks=dict(checkpoint=checkpoint, logger=dict(type='LoggerHook', interval=50)),
             custom_hooks=[dict(type='ResultHook')], log_processor=dict(type='StagedLogProcessor'),
             log_level='INFO' if verbose else 'WARNING', randomness=dict(seed=seed), default_scope='mmrecast',
-            experiment_name=f'recast_{time.time_ns()}_{os.getpid()}', cfg=Config(), **val,
+            experiment_name=f'recast_{time.time_ns()}_{os.getpid()}', cfg=Config(), trains=True,
+            **val,
         )  # fmt: skip
         runner.check()
         runner.train()

@@ -74,10 +74,10 @@ def _use_amp(cfg: Config) -> None:
         holder['optim_wrapper'] = dict(holder['optim_wrapper'], type=wrapper)
 
 
-def build_runner(cfg: Config) -> StagedRunner:
-    """Build the runner of a prepared config."""
+def build_runner(cfg: Config, trains: bool = False) -> StagedRunner:
+    """Build the runner of a prepared config; one that ``trains`` holds the lock of its work dir."""
     register_all_modules()
-    return RUNNERS.get(cfg.get('runner_type', 'StagedRunner')).from_cfg(cfg)
+    return RUNNERS.get(cfg.get('runner_type', 'StagedRunner')).from_cfg(cfg, trains=trains)
 
 
 def ready_runner(cfg: Config, **kwargs) -> StagedRunner:
@@ -89,8 +89,9 @@ def ready_runner(cfg: Config, **kwargs) -> StagedRunner:
 
     Raises:
         ValueError, KeyError, TypeError, FileNotFoundError: Something in the config, the data or a file is wrong.
+        BlockingIOError: Another process trains in the work dir.
     """
-    runner = build_runner(prepare(cfg, **kwargs))
+    runner = build_runner(prepare(cfg, **kwargs), trains=True)
     runner.check()
     return runner
 

@@ -18,7 +18,7 @@ from mmrecast.engine.stage_stop_hook import StageStopHook
 from mmrecast.engine.width_hook import WidthHook
 from mmrecast.registry import HOOKS, LOG_PROCESSORS
 from mmrecast.surgery.student_file import Origin, save_student
-from mmrecast.utils.checkpoint import save_file, write_json
+from mmrecast.utils.checkpoint import remove_unfinished, save_file, write_json
 from mmrecast.utils.modules import untouched
 from mmrecast.version import __version__
 
@@ -48,10 +48,11 @@ class StagedCheckpointHook(Hook):
         self.interval, self.iter_interval, self.max_keep_ckpts = interval, iter_interval, max_keep_ckpts
 
     def before_train(self, runner) -> None:
-        """Remove what is left of a checkpoint during whose writing an earlier run was killed."""
+        """Remove what is left of files during whose writing an earlier run was killed."""
         if is_main_process():
-            for path in Path(runner.work_dir).glob('.stage*_iter*.pth.*.tmp'):
-                path.unlink()
+            folder = Path(runner.work_dir)
+            for part in (folder, *filter(Path.is_dir, folder.iterdir())):
+                remove_unfinished(part)
 
     def at_position(self, runner, kind: str) -> None:
         """Write a checkpoint if one is due at this position ('iter', 'epoch' or 'stage')."""

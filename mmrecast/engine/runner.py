@@ -1,5 +1,6 @@
 """mmengine's Runner for staged training: wrapped anew at every stage, exact and safe resume, gloo on the CPU."""
 
+import copy
 import functools
 import gc
 import os
@@ -9,8 +10,9 @@ from contextlib import contextmanager, suppress
 
 import torch
 import torch.distributed as torch_dist
+from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.dist import get_dist_info, is_distributed
+from mmengine.dist import broadcast_object_list, get_dist_info, is_distributed
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
@@ -30,6 +32,7 @@ from mmrecast.engine.scheduled import restore_scheduled, split_schedulers, value
 from mmrecast.registry import MODEL_WRAPPERS, RUNNERS
 from mmrecast.utils.checkpoint import save_file, write_text
 from mmrecast.utils.mistakes import explained
+from mmrecast.utils.work_dir_lock import lock_work_dir
 
 
 @RUNNERS.register_module()
@@ -40,11 +43,25 @@ class StagedRunner(Runner):
     training at the start of every stage, when it is known what trains; checkpoints are written whole or not at all,
     hold the position in the schedule and the random state of every process, are read with ``weights_only=True`` and
     loaded strictly; resuming with nothing to resume is an error.
+
+    Args:
+        *args: As for mmengine's.
+        trains (bool): Whether it is going to train: one runner at a time may in a work dir. Defaults to False.
+        **kwargs: As for mmengine's.
+
+    Raises:
+        BlockingIOError: Another process trains in the work dir.
     """
 
-    def __init__(self, *args, **kwargs) -> None:
+    def __init__(self, *args, trains: bool = False, **kwargs) -> None:
+        self._trains, self._lock = trains, None
         with self._leaving_nothing_behind():
             super().__init__(*args, **kwargs)
+
+    @classmethod
+    def from_cfg(cls, cfg: Config, trains: bool = False) -> 'StagedRunner':
+        """Do as mmengine; for ``trains`` see the class."""
+        return Runner.from_cfg.__func__(functools.partial(cls, trains=trains), cfg)
 
     @contextmanager
     def _leaving_nothing_behind(self) -> Iterator[None]:
@@ -57,6 +74,7 @@ class StagedRunner(Runner):
             if hasattr(self, '_work_dir') and get_dist_info()[0] == 0:
                 if log_dir is not None:
                     shutil.rmtree(log_dir, ignore_errors=True)
+                self._lock = None
                 with suppress(OSError):  # there is more in it: it was there before
                     os.rmdir(self._work_dir)
             raise
@@ -73,9 +91,25 @@ class StagedRunner(Runner):
 
     def train(self) -> nn.Module:
         """Keep the config in the work dir and train."""
-        self._log_env()
-        super().dump_config()
-        return super().train()
+        try:
+            self._log_env()
+            self._keep_config()
+            return super().train()
+        finally:
+            self._lock = None
+
+    def _keep_config(self) -> None:
+        """Write the config whole or not at all: half of one may be a config, too.
+
+        What a resumed run went on from is left out: that checkpoint will be gone when the config serves again.
+        """
+        if self.rank:
+            return
+        cfg = copy.deepcopy(self.cfg)
+        if cfg.get('resume'):
+            cfg.resume, cfg.load_from = False, None
+        name = os.path.basename(cfg.filename or f'{self.timestamp}.py')
+        write_text(cfg.dump(), os.path.join(self.work_dir, name))
 
     def setup_env(self, env_cfg: dict) -> None:
         """Start gloo where there is no GPU, choose the precision of multiplications, then do as mmengine.
@@ -93,6 +127,20 @@ class StagedRunner(Runner):
                 raise ValueError(f"launcher {self._launcher!r} needs a GPU; on CPUs use launcher='pytorch' (torchrun)")
             torch_dist.init_process_group(backend='gloo')
         super().setup_env(env_cfg)
+        if self._trains:
+            self._take_work_dir()
+
+    def _take_work_dir(self) -> None:
+        """Lock the work dir, or end every process with the reason why it cannot be had."""
+        refusal = [None]
+        if get_dist_info()[0] == 0:
+            try:
+                self._lock = lock_work_dir(self.work_dir)
+            except OSError as error:
+                refusal = [error]
+        broadcast_object_list(refusal)
+        if refusal[0] is not None:
+            raise refusal[0]
 
     def register_hooks(self, default_hooks: dict | None = None, custom_hooks: list | None = None) -> None:
         """Do as mmengine, and see that a run leaves its result and its student where the config names no hook."""

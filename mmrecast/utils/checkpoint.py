@@ -120,6 +120,19 @@ def write_json(obj: object, path: str | Path) -> None:
     write_text(json.dumps(obj, indent=2, ensure_ascii=False) + '\n', path)
 
 
+def copy_file(source: str | Path, path: str | Path) -> None:
+    """Copy the bytes of ``source``: the copy appears whole, or the previous file stays."""
+    content = Path(source).read_bytes()
+    _replace(Path(path), lambda file: file.write(content))
+
+
+def remove_unfinished(folder: str | Path) -> None:
+    """Remove the temporary files of writers that were killed; nobody may be writing in ``folder`` meanwhile."""
+    for path in Path(folder).glob('.*.tmp'):
+        if re.fullmatch(r'\..+\.[0-9a-f]{32}\.tmp', path.name):
+            path.unlink(missing_ok=True)
+
+
 def _replace(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Let ``write`` fill a temporary file beside ``path``, see it to the disk, then rename it to ``path``."""
     path.parent.mkdir(parents=True, exist_ok=True)

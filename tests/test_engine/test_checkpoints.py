@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.hooks import Hook
-from tiny import Killed, classifier, config, differing, recasting, run
+from tiny import Killed, classifier, config, differing, recasting, run, write
 
 from mmrecast.apis import load_student, ready_runner, save_student
 from mmrecast.apis.train import build_runner, prepare
@@ -98,10 +99,42 @@ def test_the_previous_file_stays_when_writing_fails(tmp_path, monkeypatch):
 def test_leftovers_of_a_kill_while_writing_are_removed(tmp_path):
     with pytest.raises(Killed):
         run(config(recasting(), STAGES), tmp_path, dict(kind='epoch', n=1))
-    leftover = tmp_path / '.stage000_iter00000006.pth.0a1b.tmp'
-    leftover.write_bytes(b'half of it')
+    (tmp_path / 'blocks').mkdir()
+    mine = tmp_path / '.notes.tmp'
+    leftovers = [
+        tmp_path / f'.{name}.{"0a1b" * 8}.tmp' for name in ('stage000_iter00000006.pth', 'result.json', 'student.pth')
+    ]
+    leftovers.append(tmp_path / 'blocks' / leftovers[0].name)
+    for path in (mine, *leftovers):
+        path.write_bytes(b'half of it')
     run(config(recasting(), STAGES), tmp_path, resume=True)
-    assert not leftover.exists()
+    assert not [path for path in leftovers if path.exists()] and mine.exists()
+
+
+def test_the_config_appears_whole_or_not_at_all(tmp_path, monkeypatch):
+    """Half a config may well be a config: that of another run."""
+    cfg, kept = Config.fromfile(write(config(recasting(), STAGES), tmp_path / 'kept.py')), tmp_path / 'run' / 'kept.py'
+    kept.parent.mkdir()
+    kept.write_text('former = 1\n')
+    monkeypatch.setattr('os.replace', lambda *_: (_ for _ in ()).throw(Killed()))
+    with pytest.raises(Killed):
+        run(cfg, kept.parent)
+    assert kept.read_text() == 'former = 1\n' and not (kept.parent / 'train.lock').exists()
+    monkeypatch.undo()
+    run(cfg, kept.parent)
+    assert "runner_type = 'StagedRunner'" in kept.read_text()
+
+
+def test_a_run_holds_its_work_dir_while_it_trains(tmp_path):
+    """A mistake and the end both let it go; a test of a checkpoint takes nothing."""
+    runner = ready_runner(config(recasting(), STAGES), work_dir=str(tmp_path))
+    assert f'process {os.getpid()} on' in (tmp_path / 'train.lock').read_text()
+    runner.train()
+    assert not (tmp_path / 'train.lock').exists()
+    with pytest.raises(ValueError, match='must be a whole number'):
+        ready_runner(config(recasting(), STAGES, loop=dict(val_interval=0)), work_dir=str(tmp_path))
+    build_runner(prepare(config(recasting(), STAGES), work_dir=str(tmp_path)))
+    assert not (tmp_path / 'train.lock').exists()
 
 
 def test_content(tmp_path):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.hooks import Hook
 from tiny import (
     NO_VAL,
@@ -20,8 +21,10 @@ from tiny import (
     run,
     weights,
     without_seconds,
+    write,
 )
 
+from mmrecast.apis.train import test as test_of
 from mmrecast.registry import HOOKS
 from mmrecast.utils.checkpoint import load_file
 
@@ -152,6 +155,20 @@ def test_finished_run_is_only_judged_again(tmp_path):
     again = run(cfg, tmp_path, dict(kind='iter', n=1), resume=True)
     assert differing(weights(tmp_path), kept) == []
     assert again | dict(name='') == whole | dict(name='')
+
+
+def test_the_config_that_a_resumed_run_keeps_serves_again(tmp_path):
+    """The checkpoint that it went on from is gone by then."""
+    path = write(config(recasting(), ALL), tmp_path / 'tiny_config.py')
+    with pytest.raises(Killed):
+        run(Config.fromfile(path), tmp_path / 'run', dict(kind='iter', n=6))
+    result = run(Config.fromfile(path), tmp_path / 'run', resume=True)
+    kept = Config.fromfile(tmp_path / 'run' / 'tiny_config.py')
+    assert test_of(kept, str(tmp_path / 'run' / 'student.pth'), work_dir=str(tmp_path / 'test')) == {
+        'accuracy/top1': result['top1']
+    }
+    run(kept, tmp_path / 'again')
+    assert differing(weights(tmp_path / 'again'), weights(tmp_path / 'run')) == []
 
 
 def test_drawn_seed_is_kept(tmp_path):

@@ -3,6 +3,8 @@
 import importlib.util
 import json
 import re
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -94,6 +96,21 @@ def test_mistakes_are_told_in_one_line(quickstart, tmp_path, capsys, arguments, 
         quickstart.main(['--out', str(tmp_path / 'out'), *arguments])
     assert re.search(line, capsys.readouterr().err.splitlines()[-1])
     assert not (tmp_path / 'out').exists()
+
+
+def test_two_at_once_in_one_folder(quickstart, tmp_path, capsys):
+    """The second is refused before it could start anew, with other settings, what the first is training."""
+    code = 'import sys, time; from mmrecast.utils.work_dir_lock import *; lock = lock_work_dir(sys.argv[1]); print()'
+    words = [sys.executable, '-c', f'{code}; sys.stdout.flush(); time.sleep(600)', str(tmp_path)]
+    (tmp_path / 'teacher').mkdir()
+    (tmp_path / 'teacher' / 'quickstart_settings.txt').write_text('other settings')
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as first:
+        assert first.stdout.readline()
+        with pytest.raises(SystemExit, match='2'):
+            quickstart.main(['--out', str(tmp_path), '--scale', '0.001'])
+        first.kill()
+    assert f'{tmp_path} is in use: process {first.pid} on' in capsys.readouterr().err.splitlines()[-1]
+    assert (tmp_path / 'teacher' / 'quickstart_settings.txt').read_text() == 'other settings'
 
 
 def test_a_folder_of_other_files_is_left_alone(quickstart, tmp_path, capsys):

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import nn
 
-from mmrecast.utils.checkpoint import load_file, save_file, write_json, write_text
+from mmrecast.utils.checkpoint import copy_file, load_file, save_file, write_json, write_text
 
 
 def test_random_states_come_back(tmp_path):
@@ -185,3 +185,15 @@ def test_text_and_json(tmp_path):
     with pytest.raises(TypeError, match='not JSON serializable'):
         write_json({'x': io.BytesIO()}, tmp_path / 'r.json')
     assert json.loads((tmp_path / 'r.json').read_text(encoding='utf-8'))['b'] == [1, None]
+
+
+def test_a_copy_appears_whole_or_not_at_all(tmp_path, monkeypatch):
+    source, copy = tmp_path / 'student.pth', tmp_path / 'out' / 'student.pth'
+    source.write_bytes(b'new')
+    copy_file(source, copy)
+    assert copy.read_bytes() == b'new'
+    source.write_bytes(b'newer')
+    monkeypatch.setattr('os.replace', lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        copy_file(source, copy)
+    assert copy.read_bytes() == b'new' and os.listdir(copy.parent) == ['student.pth']

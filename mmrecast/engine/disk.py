@@ -31,13 +31,12 @@ def going_on(runner: Any) -> Iterator[None]:
         runner.logger.warning(f'training goes on without it: {error}')
 
 
-def last_one(work_dir: str) -> str:
-    """Return the end of a message: which checkpoint a run in ``work_dir`` can go on from; empty where there is none."""
+def last_one(work_dir: str, text: str = '; {} is whole: go on from it with --resume') -> str:
+    """Return the end of a message: which checkpoint of ``work_dir`` is the last; empty where there is none."""
     try:
-        name = Path((Path(work_dir) / LAST).read_text().strip()).name
+        return text.format(Path((Path(work_dir) / LAST).read_text().strip()).name)
     except OSError:
         return ''
-    return f'; {name} is whole: go on from it with --resume'
 
 
 def told_once(logger: MMLogger) -> MMLogger:

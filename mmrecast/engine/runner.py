@@ -29,6 +29,8 @@ from mmrecast.engine.checkpoints import (
 )
 from mmrecast.engine.disk import guarded, last_one, told_once
 from mmrecast.engine.hooks import ResultHook
+from mmrecast.engine.numbers import check_weights
+from mmrecast.engine.numbers_hook import NumbersHook
 from mmrecast.engine.optimizers import SEPARATE, check_parts, fused, named_optimizers, schedulers_by_name
 from mmrecast.engine.scheduled import restore_scheduled, split_schedulers, value_schedulers
 from mmrecast.registry import MODEL_WRAPPERS, RUNNERS
@@ -112,10 +114,11 @@ class StagedRunner(Runner):
         super().setup_env(env_cfg)
 
     def register_hooks(self, default_hooks: dict | None = None, custom_hooks: list | None = None) -> None:
-        """Do as mmengine, and see that a run leaves its result and its student where the config names no hook."""
+        """Do as mmengine, and see that a run leaves its result and looks at its numbers, if the config does not."""
         super().register_hooks(default_hooks, custom_hooks)
-        if not any(isinstance(hook, ResultHook) for hook in self.hooks):
-            self.register_hook(ResultHook())
+        for kind in (ResultHook, NumbersHook):
+            if not any(isinstance(hook, kind) for hook in self.hooks):
+                self.register_hook(kind())
 
     def register_default_hooks(self, hooks: dict | None = None) -> None:
         """Do as mmengine, with a staged run's checkpoints and late reading of losses where the config names none."""
@@ -219,7 +222,10 @@ class StagedRunner(Runner):
 
         Raises:
             DiskError: It cannot be written, in every process; the one before it stays the one to resume from.
+            FloatingPointError: Weights are not finite; nothing is written.
         """
+        self.call_hook('before_keeping')
+        check_weights(self)
         path, failed = os.path.join(self.work_dir, filename), None
         states, gradients = self._gather(random_state()), self._gather(self._pending_gradients())
         if self.rank == 0:

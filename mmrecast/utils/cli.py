@@ -12,9 +12,9 @@ from mmengine.config import DictAction
 from mmrecast.utils.disk import DiskError
 from mmrecast.utils.mistakes import explain
 
-MISTAKES = (ValueError, TypeError, KeyError, AttributeError, OSError, ImportError, RuntimeError, AssertionError)
-STOPS = (DiskError, ArithmeticError)  # why a run that has begun stops, of itself
 UNCLEAR = (AttributeError, RuntimeError, AssertionError)
+MISTAKES = (ValueError, TypeError, KeyError, OSError, ImportError, FloatingPointError, *UNCLEAR)
+STOPS = (DiskError, FloatingPointError)  # why a run that has begun stops, of itself
 PACKAGE = Path(__file__).resolve().parent.parent
 
 

@@ -2,5 +2,6 @@
 
 from torture.attack import Family
 from torture.disk import DISK
+from torture.wrong_numbers import NUMBERS
 
-FAMILIES: tuple[Family, ...] = (DISK,)
+FAMILIES: tuple[Family, ...] = (DISK, NUMBERS)

@@ -1,6 +1,8 @@
 """What came first where a run's numbers failed, and what to try then."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -79,6 +81,21 @@ def check_weights(runner: Any) -> None:
         raise FloatingPointError(stop_line(runner, f'weights are not finite, the first of them {name}: {tries}'))
 
 
+@contextmanager
+def starting(runner: Any) -> Iterator[None]:
+    """Say of a start that meets numbers that are not finite where it stands, and which images are to blame if any.
+
+    Raises:
+        FloatingPointError: A start met such numbers.
+    """
+    try:
+        yield
+    except FloatingPointError as error:
+        loop = runner.train_loop
+        said = _spoilt(loop.model, loop.dataloader, loop.model.start_images_of(loop.stage), 'training')
+        raise FloatingPointError(stop_line(runner, said or str(error))) from error
+
+
 def check_start(runner: Any, error: float | None) -> None:
     """Refuse a stage's start whose relative error is not finite.
 
@@ -137,14 +154,17 @@ def check_images(loader: DataLoader, images: int, position: int, batch: dict, wh
 def _probed(runner: Any) -> str | None:
     """Say which of the images on which relative errors are measured is not finite, None where all are."""
     loop = runner.train_loop
-    loader, done = loop.probe_loader, 0
-    if isinstance(loader.dataset, IterableDataset):
-        return None
-    what = 'training' if loader is loop.dataloader else 'validation'
-    for data in evenly_spaced(loader, loop.probe_images):
-        batch = loop.model.data_preprocessor(data, False)
+    what = 'training' if loop.probe_loader is loop.dataloader else 'validation'
+    return _spoilt(loop.model, loop.probe_loader, loop.probe_images, what)
+
+
+def _spoilt(model: Any, loader: DataLoader, images: int, what: str) -> str | None:
+    """Say which of evenly spaced images of a loader are not finite, None where all are or they cannot be numbered."""
+    done = 0
+    for data in () if isinstance(loader.dataset, IterableDataset) else evenly_spaced(loader, images):
+        batch = model.data_preprocessor(data, False)
         try:
-            check_images(loader, loop.probe_images, done, batch, what)
+            check_images(loader, images, done, batch, what)
         except ValueError as error:
             return str(error)
         done += len(batch['inputs'])

@@ -26,7 +26,7 @@ from mmrecast.engine.block_parallel import train_blocks
 from mmrecast.engine.budget import within_budget
 from mmrecast.engine.checkpoints import load_strictly, random_state, set_random_state
 from mmrecast.engine.hooks import check_hooks
-from mmrecast.engine.numbers import check_images, check_start, check_weights, stop_line
+from mmrecast.engine.numbers import check_images, check_start, check_weights, starting, stop_line
 from mmrecast.engine.optimizers import fit_scheduler
 from mmrecast.engine.records import describe_stage, top_of
 from mmrecast.engine.scheduled import check_stage, restore_scheduled
@@ -371,7 +371,8 @@ class StagedLoop(BaseLoop):
             self._set_epoch()
             read: list[int] = []
             batches = self.sample_batches(self.dataloader, self.model.start_images_of(stage), training=True)
-            self.model.begin_stage(stage, counted(batches, read))
+            with starting(self.runner):
+                self.model.begin_stage(stage, counted(batches, read))
             self._running = dict(
                 images=0,
                 start_images=sum(read),

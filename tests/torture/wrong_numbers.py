@@ -138,9 +138,8 @@ def image(folder: Path, form: str, sample: int, value: str) -> None:
     """An image that is not among those looked at before training is met, and named."""
     model, stages = FORMS[form]
     cfg = config(model, stages, checkpoint=dict(iter_interval=1), train_dataloader=spoilt(sample, value))
-    solved = 'closed form' in form
-    parts = ['images'] if solved else [f'images of training sample {sample}: mend', 'iteration']
-    stopped(cfg, folder, 'stage 1/', *parts)
+    # Of blocks apart the last one, which takes longest, is the first; a start reads 40 images, maybe this one.
+    stopped(cfg, folder, 'stage ', f'images of training sample {sample}: mend', 'iteration')
 
 
 def image_before(folder: Path, split: str, sample: int) -> None:

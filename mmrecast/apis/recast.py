@@ -69,6 +69,7 @@ def recast(
     Raises:
         ValueError: The recipe, the schedule or the data cannot be used; the message says what to write instead.
         KeyError: A type is not registered.
+        FloatingPointError: A loss, a gradient or weights are not finite, or a stage diverged or became worse.
 
     Example:
         >>> result = recast(resnet18, [dict(source='layer1.*', target='ConvBlock')], loader, start='closed_form')

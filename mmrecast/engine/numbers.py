@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
@@ -39,26 +39,10 @@ def what_failed(runner: Any, iteration: int, kind: str, name: str) -> str:
         kind (str): 'loss' or 'gradient'.
         name (str): Which losses.
     """
-    loop = runner.train_loop
-    images = None
-    epoch, number = divmod(iteration, len(loop.dataloader))
-    preprocessor, epoch = loop.model.data_preprocessor, loop.epoch - loop.stage_epoch + epoch
-    again = batch_at(loop.dataloader, epoch, number)
-    if again is not None:
-        if hasattr(preprocessor, 'set_epoch'):
-            preprocessor.set_epoch(epoch)
-        indices, data = again
-        images = preprocessor(data, True)['inputs']
-        wrong = [indices[i] for i in not_finite_samples(images)]
-        if wrong:
-            return f'NaN or infinity in the images of training {_samples(wrong)}: mend them or leave them out'
-    amp, teacher = _mixed(runner), loop.model.teacher
-    if images is not None and teacher is not None:
-        with torch.no_grad(), runner.optim_wrapper.optim_context(runner.model):
-            output = teacher(images)
-        if not output.isfinite().all():
-            advice = NO_AMP if amp else 'look at its weights and at the mean and std of its images'
-            return f"the teacher's output is not finite, for images that are: {advice}"
+    images, said = _met_again(runner, iteration)
+    if said is not None:
+        return said
+    amp = _mixed(runner)
     tries = [CALMER, *([NO_AMP] if amp else []), *(['look for NaN in the images'] if images is None else [])]
     if kind == 'gradient':
         tries += ['look for a root or a logarithm at 0 in the loss']
@@ -67,6 +51,35 @@ def what_failed(runner: Any, iteration: int, kind: str, name: str) -> str:
     grown = f' (the losses before it: {", ".join(f"{value:.4g}" for value in before)})' if before else ''
     tries += ['normalise the loss (RelativeMSELoss)']
     return f'{name} is not finite{grown}: {" or ".join([", ".join(tries[:-1]), tries[-1]])}'
+
+
+def _met_again(runner: Any, iteration: int) -> tuple[torch.Tensor | None, str | None]:
+    """Return the images of an iteration, None where they do not come again, and what is wrong with them or the teacher.
+
+    Whatever goes wrong here must not hide that the run has to stop.
+    """
+    loop, images = runner.train_loop, None
+    with suppress(Exception):
+        epoch, number = divmod(iteration, len(loop.dataloader))
+        epoch += loop.epoch - loop.stage_epoch
+        again = batch_at(loop.dataloader, epoch, number)
+        if again is None:
+            return None, None
+        preprocessor = loop.model.data_preprocessor
+        if hasattr(preprocessor, 'set_epoch'):
+            preprocessor.set_epoch(epoch)
+        indices, data = again
+        images = preprocessor(data, True)['inputs']
+        wrong = [indices[i] for i in not_finite_samples(images)]
+        if wrong:
+            return images, f'NaN or infinity in the images of training {_samples(wrong)}: mend them or leave them out'
+        if loop.model.teacher is not None:
+            with torch.no_grad(), runner.optim_wrapper.optim_context(runner.model):
+                output = loop.model.teacher(images)
+            if not output.isfinite().all():
+                advice = NO_AMP if _mixed(runner) else 'look at its weights and at the mean and std of its images'
+                return images, f"the teacher's output is not finite, for images that are: {advice}"
+    return images, None
 
 
 def check_weights(runner: Any) -> None:

@@ -107,7 +107,7 @@ class NumbersHook(Hook):
 
     def _found(self, loop, hub) -> tuple[int, str, str] | None:
         """Return the first iteration of the stage (from 0) where a number is not finite, what it is and its name."""
-        count, found = loop.stage_iter - self._since, []
+        count, found = max(loop.stage_iter - self._since, 0), []  # behind a stage's end it stands at 0
         losses = {name.removeprefix('train/'): buffer for name, buffer in hub.log_scalars.items() if 'loss' in name}
         bad: dict[int, list[str]] = {}
         for name, buffer in losses.items() if count else ():

@@ -4,7 +4,7 @@ import argparse
 import os
 
 from mmrecast.apis import ready_runner
-from mmrecast.utils.cli import KeyValues, told_in_one_line
+from mmrecast.utils.cli import STOPS, KeyValues, told_in_one_line
 from mmrecast.utils.config_file import read_config
 
 
@@ -33,7 +33,8 @@ def main() -> None:
             amp=args.amp,
             launcher=args.launcher,
         )
-    runner.train()
+    with told_in_one_line(STOPS):
+        runner.train()
 
 
 if __name__ == '__main__':

@@ -13,6 +13,7 @@ from mmrecast.models import load_weights, network_config
 from mmrecast.registry import MODELS
 from mmrecast.stages import Stage
 from mmrecast.surgery.student_file import Origin, build_source, is_weight_file
+from mmrecast.utils.finite import first_not_finite, weights_of
 from mmrecast.utils.modules import device_of, untouched
 from mmrecast.utils.names import nearest
 
@@ -31,11 +32,12 @@ class Distiller(BaseModel):
 
     Raises:
         ValueError: ``teacher_ckpt`` does not fit the teacher, is not readable, or is missing where the teacher's config
-            names weights itself.
+            names weights itself; or its weights are not all finite.
         FileNotFoundError: ``teacher_ckpt`` does not exist.
     """
 
     stage_kinds: tuple[str, ...] = ()
+    on_regression = 'keep'  # what happens to a stage that has made things worse
     empty_kinds: tuple[str, ...] = ()  # of these, the kinds that may be of length 0
     parallel_kinds: tuple[str, ...] = ()  # and those whose stages can train apart from one another
     student: nn.Module
@@ -68,6 +70,10 @@ class Distiller(BaseModel):
                 ) from error
         if network is not None:
             network.requires_grad_(False).eval()
+            wrong = first_not_finite(weights_of(network))
+            if wrong is not None:
+                given = '' if teacher_ckpt is None else f' of {teacher_ckpt}'
+                raise ValueError(f"the teacher's weights{given} hold NaN or infinity, first in {wrong}: give others")
         self.__dict__['teacher'] = network
         self.teacher_constructor = constructor
         self._judged = None
@@ -228,6 +234,28 @@ class Distiller(BaseModel):
             initialise (bool): False when a checkpoint's weights follow. Defaults to True.
         """
         self._set_trainable({name for name, _ in self.student.named_parameters()}, set(self.student.modules()))
+
+    def regressed(self, stage: Stage, record: dict) -> str | None:
+        """Return what a finished stage made worse than is wanted, for people; None in general: nothing is judged.
+
+        Args:
+            stage (Stage): The stage.
+            record (dict): Its ``relative_error_start`` and ``relative_error``.
+        """
+        return None
+
+    def settle(self, stage: Stage, record: dict, worse: bool) -> str | None:
+        """Take back what a finished stage made worse than is wanted.
+
+        Args:
+            stage (Stage): The stage.
+            record (dict): As for `regressed`.
+            worse (bool): Whether it did; every process is told the same.
+
+        Returns:
+            str, optional: What has been done, for the stage's record; None where the student stays as it is.
+        """
+        return None
 
     def structure(self) -> dict:
         """Return, as plain data, what a checkpoint must say of the student's form beside its schedule; often {}."""

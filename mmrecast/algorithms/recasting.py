@@ -14,6 +14,7 @@ from mmrecast.algorithms.block_start import BlockStart, check_closed_form
 from mmrecast.algorithms.hints import Hints
 from mmrecast.algorithms.joining import load_block, state_of
 from mmrecast.algorithms.reach import reached_by
+from mmrecast.algorithms.regression import RESTARTED, ROLLED_BACK, Regression, check_rollback, put_back
 from mmrecast.algorithms.teacher_cache import TeacherCache
 from mmrecast.datasets import TensorDataset
 from mmrecast.links.parts import build_loss
@@ -74,6 +75,11 @@ class Recasting(Distiller):
             which keeps logits. Defaults to None: as in the paper, the logits alone.
         checkpointing (bool): Whether the student's blocks keep their inputs alone in training and compute the rest
             again in the backward pass: the same weights, less memory, one more forward pass. Defaults to False.
+        on_regression (str): What happens to a block that its recast stage leaves with a larger relative error than its
+            closed-form start had, or than ``max_error``: 'keep' (the paper) it as it is; 'stop' the run; 'restart', the
+            student becomes what it was at the stage's start if that was better; 'rollback', the student becomes what it
+            was before the stage, with the source block. Widths must be kept then. Defaults to 'keep'.
+        max_error (float, optional): See ``on_regression``. Defaults to None: only the closed-form start counts.
 
     Raises:
         ValueError: An option is none of those above, or the recipe cannot be carried out on this teacher.
@@ -101,6 +107,8 @@ class Recasting(Distiller):
         teacher_cache: int = 0,
         hints: dict | None = None,
         checkpointing: bool = False,
+        on_regression: str = 'keep',
+        max_error: float | None = None,
         data_preprocessor: dict | nn.Module | None = None,
     ) -> None:
         super().__init__(teacher, teacher_ckpt, data_preprocessor)
@@ -134,8 +142,10 @@ class Recasting(Distiller):
         self.plan: Plan = make_plan(self.teacher, recipe, self.input_shape, self.chain)
         check_plan(copy.deepcopy(self.teacher), self.plan)
         self.hints = None if hints is None else Hints(hints, self.plan)
+        self.regression = Regression(on_regression, max_error, self.start == 'closed_form')
         self._check_options()
         self.student = self._copy_of_teacher()
+        self.rolled_back: set[str] = set()  # blocks that have become the teacher's again
         self.origin = Origin(self.teacher_constructor, self.plan)
         self.stage: Stage | None = None
         self._suffix: Suffix | None = None  # where the student begins, in a teacher-fed stage
@@ -185,6 +195,7 @@ class Recasting(Distiller):
         """Put target k in place, start it, and set what trains; see the base class."""
         self.stage, self.connector, self._suffix = stage, None, None
         self.teacher_cache.clear()
+        self.regression.kept = {}
         if stage.kind == 'finetune':
             super().begin_stage(stage)
             if self.hints is not None:
@@ -195,6 +206,8 @@ class Recasting(Distiller):
             self._set_trainable(*reached_by(self.student, self._tap(step), self._cut(step), self.input_shape))
             return
         entry = self.plan.entries[step]
+        if initialise:
+            self.regression.keep(self.student, at_start=False)
         old = block_at(self.student, entry.path, entry.span)
         new = apply_step(self.student, self.plan, step)
         self._steps_done += 1
@@ -211,28 +224,68 @@ class Recasting(Distiller):
                 known = (self.ridge, self.start_images, self.block_input == 'teacher')
                 start = BlockStart(self.student, self.teacher, self.plan, step, old, new, *known)
                 self.starts[entry.path] = start(batches, folding, self.compare == 'next')
+            self.regression.keep(self.student, at_start=True)
         if self.compare == 'target' and self.connector_cfg is not None:
             self.connector = self._build_connector(entry).to(next(self.student.parameters()).device)
         parameters, live = reached_by(
             self.student, self._tap(step), self._cut(step), self.input_shape, follower if frozen else ()
         )
         self._set_trainable(parameters, live)
+        self._begin_at(entry.path)
+
+    def _begin_at(self, path: str) -> None:
+        """Let a teacher-fed stage run nothing of the student before the block at ``path``."""
         if self.block_input == 'teacher':
-            self._suffix = Suffix(self.student, entry.path, self._noise(), included=True)
+            self._suffix = Suffix(self.student, path, self._noise(), included=True)
+
+    @property
+    def on_regression(self) -> str:
+        """str: What happens to a block that became worse than is wanted."""
+        return self.regression.what
+
+    def regressed(self, stage: Stage, record: dict) -> str | None:
+        """See the base class; recast stages are judged."""
+        if stage.kind != 'recast':
+            return None
+        return self.regression.worse(record['relative_error'], record['relative_error_start'])
+
+    def settle(self, stage: Stage, record: dict, worse: bool) -> str | None:
+        """See the base class; 'restart' helps only where the start was better."""
+        kept, self.regression.kept = self.regression.kept, {}
+        if worse and self.on_regression == 'rollback':
+            entry = self.plan.entries[self._step(stage)]
+            put_back(self.student, self.teacher, entry.modules)
+            self._leave_out({*self.rolled_back, entry.path})
+            self.student.load_state_dict(kept)
+            self.connector = None
+            self._begin_at(entry.path)
+            return ROLLED_BACK
+        if worse and self.on_regression == 'restart' and record['relative_error'] > record['relative_error_start']:
+            self.student.load_state_dict(kept)
+            return RESTARTED
+        return None
+
+    def _leave_out(self, paths: Iterable[str]) -> None:
+        """Note which blocks are the teacher's again."""
+        self.rolled_back = set(paths)
+        self.origin = Origin(self.teacher_constructor, self.plan.without(self.rolled_back))
 
     @contextmanager
     def apart(self) -> Iterator[None]:
         """Give a teacher-fed stage a student of its own meanwhile: the teacher, none of its blocks recast."""
-        kept = self.student, self._steps_done, getattr(self, '_live', None)
+        kept, rolled_back = (self.student, self._steps_done, getattr(self, '_live', None)), self.rolled_back
         self.student, self._steps_done = self._copy_of_teacher(), 0
         try:
             yield
         finally:
             self.student, self._steps_done, self._live = kept
+            self._leave_out(rolled_back)
             self.stage = self.connector = self._suffix = None
 
     def block_state(self) -> dict[str, Tensor]:
-        """Return a copy of all that the current stage trains, for `join`."""
+        """Return a copy of all that the current stage trains, for `join`; nothing of a block that was rolled back."""
+        if self.stage.block in self.rolled_back:
+            return {}
         block = get_module(self.student, self.stage.block)
         return state_of(self.student, {*self._live, *block.modules()})
 
@@ -247,28 +300,45 @@ class Recasting(Distiller):
             ValueError: Names or shapes are not those of the stage's block.
         """
         step = self._step(stage)
-        apply_step(self.student, self.plan, step)
         self._steps_done += 1
+        if not state:
+            self._leave_out({*self.rolled_back, stage.block})
+            return
+        apply_step(self.student, self.plan, step)
         load_block(self.student, self.plan.entries[step].path, state)
 
     def restore_structure(self, stages: Sequence[Stage], index: int, started: bool, structure: dict) -> None:
         """See the base class."""
         self.student, self.connector, self._steps_done = self._copy_of_teacher(), None, 0
+        self._leave_out(structure.get('rolled_back', ()))
         for stage in stages[:index]:
             if stage.kind == 'recast':
-                apply_step(self.student, self.plan, self._step(stage))
+                if stage.block not in self.rolled_back:
+                    apply_step(self.student, self.plan, self._step(stage))
                 self._steps_done += 1
         super().restore_structure(stages, index, started, structure)
+        self.regression.kept = structure.get('kept', {})
+
+    def structure(self) -> dict:
+        """See the base class: which blocks were rolled back, and what the current stage may have to put back."""
+        if self.on_regression == 'keep':
+            return {}
+        return dict(rolled_back=sorted(self.rolled_back), kept=self.regression.kept)
+
+    @property
+    def student_plan(self) -> Plan:
+        """Plan: The recipe's, but for blocks that were rolled back."""
+        return self.plan.without(self.rolled_back)
 
     def origin_so_far(self) -> Origin:
         """See the base class; blocks whose stage has not begun are the teacher's."""
-        return Origin(self.teacher_constructor, self.plan.after(self._steps_done))
+        return Origin(self.teacher_constructor, self.plan.after(self._steps_done).without(self.rolled_back))
 
     def fingerprint(self) -> dict:
         """See the base class."""
         options = dict(start=self.start, images=self.start_images, ridge=self.ridge, next_block=self.next_block)
         options |= dict(earlier=self.earlier, block_input=self.block_input, compare=self.compare)
-        options |= dict(losses=self._loss_cfgs)
+        options |= dict(losses=self._loss_cfgs) | self.regression.fingerprint()
         return super().fingerprint() | dict(recipe=self.plan.to_dict(), options=options)
 
     # ---- losses -----------------------------------------------------------------------------------------------------
@@ -388,6 +458,8 @@ class Recasting(Distiller):
             raise ValueError("a connector serves compare='target' alone: set that, or leave the connector out")
         if self.start == 'closed_form':
             check_closed_form(self.plan)
+        if self.on_regression == 'rollback':
+            check_rollback(self.plan)
         for step in self.plan.steps:
             entry = self.plan.entries[step]
             narrowed = entry.out_channels != entry.out_shape[0]

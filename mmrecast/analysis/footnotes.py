@@ -73,7 +73,17 @@ def notes(comparison: Comparison) -> list[str]:
         said.append('Images seen: those trained on.')
     if any(stage.get('relative_error') is not None for r in comparison.results for stage in r['stages']):
         said.append('Relative error of a stage: squared difference to the teacher’s output over its variance.')
-    return said
+    return said + [line for result in comparison.results for line in _taken_back(result)]
+
+
+def _taken_back(result: dict) -> list[str]:
+    """Return a line for each block that a run took back, its stage having made it worse than was wanted."""
+    return [
+        f'{result["method"]}, seed {result["seed"]}: {stage["block"]} {stage["regression"]}, '
+        f'relative error {stage["relative_error_trained"]:.4g} after training.'
+        for stage in result['stages']
+        if stage.get('regression')
+    ]
 
 
 def _distinct(values: Iterable[Any]) -> list[str]:

@@ -177,7 +177,7 @@ def _stage_cells(run: dict) -> list[list[str]]:
     return [
         [
             str(place),
-            stage.get('name') or stage.get('kind') or NOTHING,
+            ', '.join(filter(None, [stage.get('name') or stage.get('kind') or NOTHING, stage.get('regression')])),
             number(stage.get('iters'), ','),
             number(stage.get('images'), ','),
             NOTHING if stage.get('seconds') is None else duration(stage['seconds']),

@@ -69,6 +69,7 @@ def recast(
     Raises:
         ValueError: The recipe, the schedule or the data cannot be used; the message says what to write instead.
         KeyError: A type is not registered.
+        FloatingPointError: A loss, a gradient or weights are not finite, or a stage diverged or became worse.
 
     Example:
         >>> result = recast(resnet18, [dict(source='layer1.*', target='ConvBlock')], loader, start='closed_form')
@@ -104,9 +105,9 @@ def recast(
         runner.check()
         runner.train()
         result = json.loads(Path(runner.work_dir, 'result.json').read_text())
-    algorithm = runner.bare_model
+    algorithm, top1 = runner.bare_model, result['top1']
     teacher_top1 = result['teacher'] and result['teacher']['top1']
-    return RecastResult(algorithm.student.eval(), algorithm.plan, result['stages'], result['top1'], teacher_top1)
+    return RecastResult(algorithm.student.eval(), algorithm.student_plan, result['stages'], top1, teacher_top1)
 
 
 def _image_shape(name: str, loader: DataLoader) -> tuple[int, ...]:

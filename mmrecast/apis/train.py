@@ -105,6 +105,11 @@ def train(cfg: Config, **kwargs) -> dict:
 
     Returns:
         dict: What the run's ``result.json`` holds.
+
+    Raises:
+        ValueError, KeyError, TypeError, FileNotFoundError: See :func:`ready_runner`.
+        DiskError: A file of the run cannot be written (an ``OSError``).
+        FloatingPointError: A loss, a gradient or weights are not finite, or a stage diverged or became worse.
     """
     runner = ready_runner(cfg, **kwargs)
     runner.train()

@@ -3,6 +3,7 @@
 from mmrecast.engine.checkpoints import latest_checkpoint, read_checkpoint
 from mmrecast.engine.hooks import ResultHook, StagedCheckpointHook, StagedLogProcessor
 from mmrecast.engine.late_values import LateInfoHook
+from mmrecast.engine.numbers_hook import NumbersHook
 from mmrecast.engine.optimizers import check_optimizer
 from mmrecast.engine.precision import Bf16OptimWrapper
 from mmrecast.engine.runner import StagedRunner
@@ -11,6 +12,7 @@ from mmrecast.engine.staged_loop import StagedLoop
 from mmrecast.engine.width_hook import WidthHook
 
 __all__ = [
-    'Bf16OptimWrapper', 'LateInfoHook', 'ResultHook', 'StageStopHook', 'StagedCheckpointHook', 'StagedLogProcessor',
-    'StagedLoop', 'StagedRunner', 'WidthHook', 'check_optimizer', 'latest_checkpoint', 'read_checkpoint',
+    'Bf16OptimWrapper', 'LateInfoHook', 'NumbersHook', 'ResultHook', 'StageStopHook', 'StagedCheckpointHook',
+    'StagedLogProcessor', 'StagedLoop', 'StagedRunner', 'WidthHook', 'check_optimizer', 'latest_checkpoint',
+    'read_checkpoint',
 ]  # fmt: skip

@@ -6,7 +6,7 @@ from functools import partial
 from itertools import islice
 
 from mmengine.dataset import DefaultSampler, InfiniteSampler, worker_init_fn
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, IterableDataset, SequentialSampler
 
 
 def evenly_spaced(loader: DataLoader, images: int) -> Iterator[dict | Sequence]:
@@ -55,6 +55,20 @@ def for_one_process(loader: DataLoader, seed: int) -> DataLoader:
         num_workers=loader.num_workers, collate_fn=loader.collate_fn, pin_memory=loader.pin_memory,
         worker_init_fn=start if loader.num_workers else None,
     )  # fmt: skip
+
+
+def batch_at(loader: DataLoader, epoch: int, number: int) -> tuple[list[int], dict | Sequence] | None:
+    """Return the samples of batch ``number`` of an epoch and the batch; None where its order cannot come again."""
+    if isinstance(loader.dataset, IterableDataset) or loader.batch_sampler is None:
+        return None
+    if not isinstance(loader.sampler, DefaultSampler | SequentialSampler):
+        return None
+    for part in (loader.sampler, loader.dataset):
+        if hasattr(part, 'set_epoch'):
+            part.set_epoch(epoch)
+    indices = next(islice(loader.batch_sampler, number, None))
+    (batch,) = DataLoader(loader.dataset, batch_sampler=[indices], collate_fn=loader.collate_fn)
+    return indices, batch
 
 
 def counted(batches: Iterator[dict], sizes: list[int]) -> Iterator[dict]:

@@ -30,6 +30,7 @@ from mmengine.dist import get_dist_info, is_distributed
 from torch import Tensor
 
 from mmrecast.engine.checkpoints import seed_everything
+from mmrecast.engine.disk import going_on
 from mmrecast.utils.checkpoint import load_file, save_file
 from mmrecast.utils.digests import digest, digest_tensors
 
@@ -75,7 +76,6 @@ def train_blocks(loop: Any, indices: Sequence[int], resumed: bool) -> list[dict]
     log.info(f'blocks that are done: {len(done)}, blocks to train: {len(left)}')
     for index in shared_out(left, processes)[rank]:
         blocks[index] = _trained(loops[index], folder)
-        log.info(f'{_path(folder, loops[index])} written')
     joined: dict[int, dict] = {}
     for part in _gathered(blocks, group, folder):
         joined = part | joined
@@ -143,7 +143,9 @@ def _trained(own: Any, folder: Path) -> dict:
     fingerprint = own.block_fingerprint()  # of where it begins
     record, state = own.train_alone()
     content = dict(fingerprint=fingerprint, record=record, state=state, digest=_digest(record, state))
-    save_file(content, _path(folder, own))
+    with going_on(own.runner):  # it is in memory, to be joined
+        save_file(content, _path(folder, own))
+        own.runner.logger.info(f'{_path(folder, own)} written')
     return content
 
 

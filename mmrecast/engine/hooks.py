@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -13,6 +14,7 @@ from mmengine.hooks import CheckpointHook, EMAHook, Hook
 from mmengine.runner import LogProcessor
 from torch import nn
 
+from mmrecast.engine.disk import going_on
 from mmrecast.engine.records import accuracies
 from mmrecast.engine.stage_stop_hook import StageStopHook
 from mmrecast.engine.width_hook import WidthHook
@@ -33,19 +35,30 @@ class StagedCheckpointHook(Hook):
         interval (int, optional): Epochs between two checkpoints; None for none within a stage. Defaults to 1.
         iter_interval (int, optional): Iterations between two checkpoints. Defaults to None.
         max_keep_ckpts (int): How many of the newest to keep. Defaults to 2.
+        on_failure (str): What to do where a checkpoint cannot be written, or another file of the run that is written
+            again later: 'stop', or 'warn' and go on; the next position tries again. Defaults to 'stop'.
 
     Raises:
-        ValueError: A number is smaller than 1.
+        ValueError: A number is smaller than 1, or ``on_failure`` is neither.
     """
 
     priority = 'VERY_LOW'
 
-    def __init__(self, interval: int | None = 1, iter_interval: int | None = None, max_keep_ckpts: int = 2) -> None:
+    def __init__(
+        self,
+        interval: int | None = 1,
+        iter_interval: int | None = None,
+        max_keep_ckpts: int = 2,
+        on_failure: str = 'stop',
+    ) -> None:
         given = dict(interval=interval, iter_interval=iter_interval, max_keep_ckpts=max_keep_ckpts)
         for name, value in given.items():
             if value is not None and (not isinstance(value, int) or value < 1):
                 raise ValueError(f'{name} of the checkpoint hook must be at least 1, got {value!r}')
+        if on_failure not in ('stop', 'warn'):
+            raise ValueError(f"on_failure of the checkpoint hook must be 'stop' or 'warn', got {on_failure!r}")
         self.interval, self.iter_interval, self.max_keep_ckpts = interval, iter_interval, max_keep_ckpts
+        self.on_failure = on_failure
 
     def before_train(self, runner) -> None:
         """Remove what is left of files during whose writing an earlier run was killed."""
@@ -66,11 +79,11 @@ class StagedCheckpointHook(Hook):
         )
         if not due:
             return
-        written = runner.write_checkpoint(CHECKPOINT.format(stage=loop.stage_index, iter=loop.iter))
-        if is_main_process():
-            older = sorted(p for p in Path(runner.work_dir).glob('stage*_iter*.pth') if p.name < Path(written).name)
-            for path in older[: max(len(older) - self.max_keep_ckpts + 1, 0)]:
-                path.unlink()
+        with going_on(runner):
+            written = runner.write_checkpoint(CHECKPOINT.format(stage=loop.stage_index, iter=loop.iter))
+            if is_main_process():
+                older = sorted(p for p in Path(runner.work_dir).glob('stage*_iter*.pth') if p.name < Path(written).name)
+                _remove(runner, older[: max(len(older) - self.max_keep_ckpts + 1, 0)])
 
 
 @HOOKS.register_module()
@@ -95,7 +108,8 @@ class ResultHook(Hook):
         """Write what is known so far, and what the stage leaves for other runs."""
         loop = runner.train_loop
         if is_main_process():
-            write_json(self._result(runner, loop.model.origin), os.path.join(runner.work_dir, 'result.json'))
+            with going_on(runner):
+                write_json(self._result(runner, loop.model.origin), os.path.join(runner.work_dir, 'result.json'))
         products = loop.model.stage_products(loop.stages[record['index']])
         for name, content in products.items() if is_main_process() else ():
             save_file(content, os.path.join(runner.work_dir, name))
@@ -169,6 +183,15 @@ class StagedLogProcessor(LogProcessor):
         left = loop.seconds_left_in_stage()
         left = '' if left is None else f', {datetime.timedelta(seconds=int(left))} left'
         return tag, f'[{loop.stage_index + 1}/{len(loop.stages)} {loop.stage.name}{left}] {line}'
+
+
+def _remove(runner, paths: Iterable[Path]) -> None:
+    """Remove files that are not needed; that one stays is no reason to stop."""
+    for path in paths:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            runner.logger.warning(f'{path} cannot be removed: {error.strerror}')
 
 
 def machine() -> dict:

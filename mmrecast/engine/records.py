@@ -20,6 +20,8 @@ def describe_stage(record: dict, stages: int) -> str:
     if record['relative_error'] is not None:
         before = '' if record['relative_error_start'] is None else f'{record["relative_error_start"]:.4f} → '
         parts.append(f'relative error {before}{record["relative_error"]:.4f}')
+    if record.get('regression'):
+        parts.append(f'{record["regression"]} (relative error {record["relative_error_trained"]:.4f} after training)')
     if record['top1'] is not None:
         parts.append(f'top-1 {record["top1"]:.2f} % on {record["val_images"]} images')
     return ', '.join(parts)

@@ -7,15 +7,18 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import torch
 import torch.distributed as torch_dist
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.dist import broadcast_object_list, get_dist_info, is_distributed
+from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
+from mmengine.visualization import Visualizer
 from torch import Tensor, nn
 
 from mmrecast.engine.checkpoints import (
@@ -26,11 +29,15 @@ from mmrecast.engine.checkpoints import (
     read_checkpoint,
     without_processes,
 )
+from mmrecast.engine.disk import guarded, last_one, told_once
 from mmrecast.engine.hooks import ResultHook
+from mmrecast.engine.numbers import check_weights
+from mmrecast.engine.numbers_hook import NumbersHook
 from mmrecast.engine.optimizers import SEPARATE, check_parts, fused, named_optimizers, schedulers_by_name
 from mmrecast.engine.scheduled import restore_scheduled, split_schedulers, value_schedulers
 from mmrecast.registry import MODEL_WRAPPERS, RUNNERS
 from mmrecast.utils.checkpoint import save_file, write_text
+from mmrecast.utils.disk import WRITING, DiskError, cannot_write
 from mmrecast.utils.mistakes import explained
 from mmrecast.utils.work_dir_lock import lock_work_dir
 
@@ -69,7 +76,7 @@ class StagedRunner(Runner):
         try:
             with explained():
                 yield
-        except Exception:
+        except Exception as error:
             log_dir = getattr(self, '_log_dir', None)
             if hasattr(self, '_work_dir') and get_dist_info()[0] == 0:
                 if log_dir is not None:
@@ -77,6 +84,8 @@ class StagedRunner(Runner):
                 self._lock = None
                 with suppress(OSError):  # there is more in it: it was there before
                     os.rmdir(self._work_dir)
+            if isinstance(error, OSError) and error.errno in WRITING and not isinstance(error, DiskError):
+                raise cannot_write(Path(error.filename or self._work_dir), error) from error
             raise
 
     def dump_config(self) -> None:
@@ -111,6 +120,14 @@ class StagedRunner(Runner):
         name = os.path.basename(cfg.filename or f'{self.timestamp}.py')
         write_text(cfg.dump(), os.path.join(self.work_dir, name))
 
+    def build_logger(self, *args, **kwargs) -> MMLogger:
+        """Do as mmengine; a log file that cannot be written is told once, and the run goes on."""
+        return told_once(super().build_logger(*args, **kwargs))
+
+    def build_visualizer(self, visualizer: Visualizer | dict | None = None) -> Visualizer:
+        """Do as mmengine; what it cannot write is told once, and the run goes on."""
+        return guarded(super().build_visualizer(visualizer), self.logger)
+
     def setup_env(self, env_cfg: dict) -> None:
         """Start gloo where there is no GPU, choose the precision of multiplications, then do as mmengine.
 
@@ -143,10 +160,11 @@ class StagedRunner(Runner):
             raise refusal[0]
 
     def register_hooks(self, default_hooks: dict | None = None, custom_hooks: list | None = None) -> None:
-        """Do as mmengine, and see that a run leaves its result and its student where the config names no hook."""
+        """Do as mmengine, and see that a run leaves its result and looks at its numbers, if the config does not."""
         super().register_hooks(default_hooks, custom_hooks)
-        if not any(isinstance(hook, ResultHook) for hook in self.hooks):
-            self.register_hook(ResultHook())
+        for kind in (ResultHook, NumbersHook):
+            if not any(isinstance(hook, kind) for hook in self.hooks):
+                self.register_hook(kind())
 
     def register_default_hooks(self, hooks: dict | None = None) -> None:
         """Do as mmengine, with a staged run's checkpoints and late reading of losses where the config names none."""
@@ -246,8 +264,15 @@ class StagedRunner(Runner):
     # ---- checkpoints ------------------------------------------------------------------------------------------------
 
     def write_checkpoint(self, filename: str) -> str:
-        """Write the whole state of the run to ``work_dir/filename`` and make it the one to resume from."""
-        path = os.path.join(self.work_dir, filename)
+        """Write the whole state of the run to ``work_dir/filename`` and make it the one to resume from.
+
+        Raises:
+            DiskError: It cannot be written, in every process; the one before it stays the one to resume from.
+            FloatingPointError: Weights are not finite; nothing is written.
+        """
+        self.call_hook('before_keeping')
+        check_weights(self)
+        path, failed = os.path.join(self.work_dir, filename), None
         states, gradients = self._gather(random_state()), self._gather(self._pending_gradients())
         if self.rank == 0:
             content = dict(
@@ -268,10 +293,14 @@ class StagedRunner(Runner):
                 content['gradients'] = gradients
                 content['optimizer'] = self.optim_wrapper.state_dict()
                 content['param_schedulers'] = [scheduler.state_dict() for scheduler in self.param_schedulers]
-            save_file(content, path)
-            write_text(path, os.path.join(self.work_dir, LAST))
-        if self.distributed:
-            torch_dist.barrier()
+            try:
+                save_file(content, path)
+                write_text(path, os.path.join(self.work_dir, LAST))
+            except DiskError as error:
+                failed = f'{error}{last_one(self.work_dir)}'
+        failed = self._gather(failed)[0]  # nobody goes on before it is there, and all know where it is not
+        if failed is not None:
+            raise DiskError(failed)
         return path
 
     def _pending_gradients(self) -> dict[str, Tensor]:

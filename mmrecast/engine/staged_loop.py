@@ -26,6 +26,7 @@ from mmrecast.engine.block_parallel import train_blocks
 from mmrecast.engine.budget import within_budget
 from mmrecast.engine.checkpoints import load_strictly, random_state, set_random_state
 from mmrecast.engine.hooks import check_hooks
+from mmrecast.engine.numbers import check_images, check_start, check_weights, starting, stop_line
 from mmrecast.engine.optimizers import fit_scheduler
 from mmrecast.engine.records import describe_stage, top_of
 from mmrecast.engine.scheduled import check_stage, restore_scheduled
@@ -156,10 +157,14 @@ class StagedLoop(BaseLoop):
     @property
     def position(self) -> str:
         """str: Where the run stands, for people."""
+        return self.position_at(self._stage_iter)
+
+    def position_at(self, iteration: int) -> str:
+        """Return, for people, where an iteration of the current stage (from 1) is."""
         if self.stage_index == len(self.stages):
             return f'all {len(self.stages)} stages done'
-        done, length = self._stage_iter, self._lengths[self.stage_index]
-        return f'stage {self.stage_index + 1}/{len(self.stages)} {self.stage.name}, iteration {done}/{length}'
+        where = f'stage {self.stage_index + 1}/{len(self.stages)} {self.stage.name}'
+        return f'{where}, iteration {iteration}/{self._lengths[self.stage_index]}'
 
     def seconds_left_in_stage(self) -> float | None:
         """Return an estimate from the stage's iterations so far, None before the first."""
@@ -185,7 +190,7 @@ class StagedLoop(BaseLoop):
         """Compare the data with the networks: the number of classes, and a few images and labels of each loader.
 
         Raises:
-            ValueError: They disagree, or a label is outside the classes.
+            ValueError: They disagree, a label is outside the classes, or an image holds NaN.
         """
         loops = (self, self.runner.val_loop, self.runner.test_loop)
         for loader in [loop.dataloader for loop in loops if loop is not None]:
@@ -197,6 +202,8 @@ class StagedLoop(BaseLoop):
             with torch.random.fork_rng(devices=[]):
                 for batch in self.sample_batches(loader, CHECKED_IMAGES):
                     samples = batch.get('data_samples')
+                    what = 'training' if loader is self.dataloader else 'validation or test'
+                    check_images(loader, CHECKED_IMAGES, 0, batch, what)
                     self.model.check_labels(samples.get('gt_label') if isinstance(samples, dict) else None)
                     if loader is self.dataloader:
                         self.model.check_training_data(loader.dataset, samples)
@@ -212,7 +219,28 @@ class StagedLoop(BaseLoop):
         self._begin_stage()
         while self._batch or not self._stage_over:
             self.run_epoch()
-        return self._record()
+        self.runner.call_hook('before_keeping')
+        check_weights(self.runner)
+        return self._judged(self._record())
+
+    def _judged(self, record: dict) -> dict:
+        """Let the algorithm take back a stage that made things worse than is wanted; every process does as the first.
+
+        Raises:
+            FloatingPointError: The run is to stop there.
+        """
+        worse = self.model.regressed(self.stage, record)
+        worse = worse if self.alone else self.runner._gather(worse)[0]
+        if worse is not None and self.model.on_regression == 'stop':
+            raise FloatingPointError(stop_line(self.runner, f"{worse} (on_regression='stop')"))
+        done = self.model.settle(self.stage, record, worse is not None)
+        if done is None:
+            if worse is not None:
+                self.runner.logger.warning(f'{self.position}: {worse}')
+            return record
+        trained, error = record['relative_error'], self.relative_error()
+        self.runner.logger.warning(f'{self.position}: {worse}: {done}, relative error {error}')
+        return record | dict(relative_error=error, relative_error_trained=trained, regression=done)
 
     def run_apart(self) -> None:
         """Run the parallel stages from the current one on: each on one of the processes, then join what they trained.
@@ -343,7 +371,8 @@ class StagedLoop(BaseLoop):
             self._set_epoch()
             read: list[int] = []
             batches = self.sample_batches(self.dataloader, self.model.start_images_of(stage), training=True)
-            self.model.begin_stage(stage, counted(batches, read))
+            with starting(self.runner):
+                self.model.begin_stage(stage, counted(batches, read))
             self._running = dict(
                 images=0,
                 start_images=sum(read),
@@ -352,6 +381,7 @@ class StagedLoop(BaseLoop):
                 loss=None,
                 error_start=self.relative_error(),
             )
+            check_start(self.runner, self._running['error_start'])
         if not self.alone:
             self.runner.wrap_for_stage()
         self.runner.set_optimizer(*self._optimizer_of(stage))
@@ -394,8 +424,12 @@ class StagedLoop(BaseLoop):
     def relative_error(self) -> float | None:
         """Return the current stage's error against the teacher, on the probe images; None where it has none."""
         self._share_buffers()
-        loader = self.runner.val_dataloader if self.runner.val_loop is not None else self.dataloader
-        return self.model.relative_error(self.stage, self.sample_batches(loader, self.probe_images))
+        return self.model.relative_error(self.stage, self.sample_batches(self.probe_loader, self.probe_images))
+
+    @property
+    def probe_loader(self) -> DataLoader:
+        """DataLoader: Of whose images some are what relative errors are measured on."""
+        return self.runner.val_dataloader if self.runner.val_loop is not None else self.dataloader
 
     def _share_buffers(self) -> None:
         if self.alone or not self.runner.distributed:

@@ -8,6 +8,7 @@ from typing import Any
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 
+from mmrecast.engine.disk import going_on
 from mmrecast.registry import HOOKS
 from mmrecast.utils.checkpoint import write_json
 
@@ -92,7 +93,8 @@ class WidthHook(Hook):
         scheduled, here = dict(runner.bare_model.scheduled), (stage, runner.iter)
         self._records = [one for one in self._records if (one['stage'], one['iter']) != here]
         self._records.append(dict(stage=stage, epoch=runner.epoch, iter=runner.iter, **scheduled, groups=groups))
-        write_json(self._records, Path(runner.work_dir, WIDTHS))
+        with going_on(runner):
+            write_json(self._records, Path(runner.work_dir, WIDTHS))
         expected = {f'widths/{name}': expected_width(group) for name, group in groups.items()}
         runner.visualizer.add_scalars(expected, step=runner.iter)
         return groups

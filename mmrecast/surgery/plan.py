@@ -6,7 +6,7 @@
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 
 from torch import nn
@@ -108,6 +108,24 @@ class Plan:
                 entry = replace(entry, **values)
             entries.append(entry)
         return Plan(self.input_shape, tuple(entries))
+
+    def without(self, paths: Collection[str]) -> 'Plan':
+        """Return the plan in which the blocks at ``paths`` are kept from the teacher.
+
+        Raises:
+            ValueError: A width changes before or behind one of them, where the teacher's block does not fit.
+        """
+        for entry in [entry for entry in self.entries if entry.path in paths]:
+            widths = ((entry.in_shape[0], entry.in_channels), (entry.out_shape[0], entry.out_channels))
+            for teachers, students in widths:
+                if teachers != students:
+                    raise ValueError(
+                        f'block {entry.path!r} cannot be kept from the teacher: {students} channels beside it where '
+                        f'the teacher has {teachers}'
+                    )
+        kept = dict(action='keep', target=None)
+        entries = tuple(replace(entry, **kept) if entry.path in paths else entry for entry in self.entries)
+        return Plan(self.input_shape, entries)
 
     def to_dict(self) -> dict:
         """Return the plan as dicts, lists and numbers."""

@@ -8,12 +8,14 @@ import uuid
 import warnings
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
 from mmengine.logging import HistoryBuffer
 
+from mmrecast.utils.disk import NotingFile, cannot_write
 from mmrecast.utils.names import nearest
 from mmrecast.utils.unpickling import ALLOWED, imported_names, settle
 
@@ -102,12 +104,19 @@ def save_file(obj: object, path: str | Path) -> None:
     Args:
         obj: What ``torch.save`` takes.
         path (str | Path): The file; its folder is made where there is none.
+
+    Raises:
+        DiskError: It cannot be written; the message says why, and what to do.
     """
     _replace(Path(path), lambda file: torch.save(obj, file))
 
 
 def write_text(text: str, path: str | Path) -> None:
-    """Write ``text`` in UTF-8: the file appears whole, or the previous one stays."""
+    """Write ``text`` in UTF-8: the file appears whole, or the previous one stays.
+
+    Raises:
+        DiskError: It cannot be written; the message says why, and what to do.
+    """
     _replace(Path(path), lambda file: file.write(text.encode()))
 
 
@@ -116,6 +125,7 @@ def write_json(obj: object, path: str | Path) -> None:
 
     Raises:
         TypeError: ``obj`` holds something JSON has no form for; nothing is written.
+        DiskError: It cannot be written; the message says why, and what to do.
     """
     write_text(json.dumps(obj, indent=2, ensure_ascii=False) + '\n', path)
 
@@ -135,20 +145,26 @@ def remove_unfinished(folder: str | Path) -> None:
 
 def _replace(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Let ``write`` fill a temporary file beside ``path``, see it to the disk, then rename it to ``path``."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f'.{path.name}.{uuid.uuid4().hex}.tmp')
+    noting = None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, 'wb') as file:
-            write(file)
-            file.flush()
+            noting = NotingFile(file)
+            write(noting)
+            noting.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    if os.name == 'posix':  # elsewhere a folder cannot be opened
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        if os.name == 'posix':  # elsewhere a folder cannot be opened
+            folder = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+    except BaseException as error:
+        with suppress(OSError):  # of a disk that failed
+            temporary.unlink(missing_ok=True)
+        cause = error if isinstance(error, OSError) else noting and noting.error  # torch.save puts its own on top
+        if cause is None or not isinstance(error, Exception):
+            raise
+        raise cannot_write(path, cause, write) from error

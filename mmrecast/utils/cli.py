@@ -9,10 +9,12 @@ from pathlib import Path
 
 from mmengine.config import DictAction
 
+from mmrecast.utils.disk import DiskError
 from mmrecast.utils.mistakes import explain
 
-MISTAKES = (ValueError, TypeError, KeyError, AttributeError, OSError, ImportError, RuntimeError, AssertionError)
 UNCLEAR = (AttributeError, RuntimeError, AssertionError)
+MISTAKES = (ValueError, TypeError, KeyError, OSError, ImportError, FloatingPointError, *UNCLEAR)
+STOPS = (DiskError, FloatingPointError)  # why a run that has begun stops, of itself
 PACKAGE = Path(__file__).resolve().parent.parent
 
 
@@ -27,14 +29,17 @@ class KeyValues(DictAction):
 
 
 @contextmanager
-def told_in_one_line() -> Iterator[None]:
+def told_in_one_line(kinds: tuple[type[Exception], ...] = MISTAKES) -> Iterator[None]:
     """End the program with status 2 and one line on a mistake made inside; ``MMRECAST_DEBUG=1`` shows the traceback.
 
     An assertion of mmrecast itself is a fault of ours and keeps its traceback; mmengine checks configs by them.
+
+    Args:
+        kinds (tuple[type[Exception]]): What counts as one. Defaults to all that a config, a file or data may raise.
     """
     try:
         yield
-    except MISTAKES as error:
+    except kinds as error:
         if os.environ.get('MMRECAST_DEBUG') or _our_fault(error):
             raise
         where = ' (MMRECAST_DEBUG=1 shows where)' if isinstance(error, UNCLEAR) else ''

@@ -40,6 +40,14 @@ def test_notes_say_what_the_table_needs(make_result, measures):
     assert plain == ['Images seen: those trained on.']
 
 
+def test_notes_on_blocks_taken_back(make_result):
+    back = dict(regression='rolled back to the source block', relative_error=0.0, relative_error_trained=0.3125)
+    said = notes(Comparison([make_result(seed=3, stages=[dict(block='layer1.0', **back), dict(block='layer1.1')])]))
+    assert said[-1] == (
+        'recasting, seed 3: layer1.0 rolled back to the source block, relative error 0.3125 after training.'
+    )
+
+
 def test_notes_on_starts_conventions_and_what_is_not_counted(make_result, measures):
     odd = dataclasses.replace(measures['teacher'].complexity, convention='imagenet', uncounted=('matmul',))
     results = [make_result(stages=[dict(start_images=1024)])]

@@ -243,3 +243,23 @@ def test_glue_that_changes_the_width_stands_in_the_way_unless_it_is_a_convolutio
     assert make_plan(net(Doubling()), [rule('1')], (3, 8, 8)).steps == [0]
     plan = make_plan(net(nn.Conv2d(4, 8, 1)), [rule('1', out_channels=2)], (3, 8, 8))
     assert [(e.action, e.in_channels, e.out_channels) for e in plan.entries] == [('recast', 4, 2), ('keep', 8, 8)]
+
+
+def test_without_some_blocks(resnet20):
+    """Blocks that are kept after all are the network's own, whatever is recast around them."""
+    plan = make_plan(resnet20, [rule('backbone.layer1.*')], (3, 16, 16))
+    rest = plan.without(['backbone.layer1.1'])
+    assert plan.without([]) == plan and [plan.entries[i].path for i in rest.steps] == [
+        'backbone.layer1.0', 'backbone.layer1.2'
+    ]  # fmt: skip
+    student = replay(copy.deepcopy(resnet20), rest)
+    kept, own = (network.get_submodule('backbone.layer1.1').state_dict() for network in (student, resnet20))
+    assert kept.keys() == own.keys() and all(torch.equal(kept[name], own[name]) for name in own)
+    assert Plan.from_dict(rest.to_dict()) == rest
+
+
+@pytest.mark.parametrize('path', ['backbone.layer1.0', 'backbone.layer1.1'])
+def test_without_a_block_beside_which_widths_change(resnet20, path):
+    plan = make_plan(resnet20, [rule('backbone.layer1.0', width_ratio=0.5), rule('backbone.layer1.1')], (3, 16, 16))
+    with pytest.raises(ValueError, match=rf"block '{path}' cannot be kept from the teacher: 8 channels .* has 16"):
+        plan.without([path])

@@ -2,6 +2,8 @@
 
 from torture.attack import Family
 from torture.concurrency import CONCURRENCY
+from torture.disk import DISK
 from torture.kill import KILL
+from torture.wrong_numbers import NUMBERS
 
-FAMILIES: tuple[Family, ...] = (KILL, CONCURRENCY)
+FAMILIES: tuple[Family, ...] = (KILL, DISK, NUMBERS, CONCURRENCY)

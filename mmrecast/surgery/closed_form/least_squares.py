@@ -91,7 +91,8 @@ class LeastSquares:
             ridge (float): Damping relative to the mean variance of an input.
 
         Raises:
-            ValueError: There are fewer than two rows, or a number is not finite.
+            ValueError: There are fewer than two rows.
+            FloatingPointError: A number is not finite.
         """
         if self.n < 2:
             raise ValueError(f'the closed-form start needs at least 2 positions, got {self.n}')
@@ -109,7 +110,7 @@ class LeastSquares:
         else:
             mean_u, mean_y = torch.zeros_like(mean_u), torch.zeros_like(mean_y)
         if not (torch.isfinite(cov).all() and torch.isfinite(cross).all()):
-            raise ValueError('the closed-form start met activations that are not finite')
+            raise FloatingPointError('the closed-form start met activations that are not finite')
         damping = max(max(ridge, 1e-10) * cov.diagonal().mean().item(), 1e-12)  # a dependent input does no harm
         cov.diagonal().add_(damping)
         weight = torch.cholesky_solve(cross, torch.linalg.cholesky(cov)).T

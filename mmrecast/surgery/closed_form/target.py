@@ -57,7 +57,8 @@ def start_target(
         mixing (bool): Whether what reads a narrow output mixes its channels first. Defaults to True.
 
     Raises:
-        ValueError: A part does not take part, or its activations are not finite.
+        ValueError: A part does not take part.
+        FloatingPointError: Its activations are not finite.
     """
     modes = {module: module.training for module in target.modules()}
     target.eval()

@@ -64,5 +64,5 @@ def test_what_cannot_be_solved():
         LeastSquares(3, 2).solve(0.1)
     sums = LeastSquares(3, 2)
     sums.add(torch.tensor([[1.0, 2, 3], [float('nan'), 0, 0]]), torch.zeros(2, 2))
-    with pytest.raises(ValueError, match='the closed-form start met activations that are not finite'):
+    with pytest.raises(FloatingPointError, match='the closed-form start met activations that are not finite'):
         sums.solve(0.1)

@@ -4,6 +4,7 @@ import argparse
 import os
 
 from mmrecast.apis import ready_runner
+from mmrecast.engine import RunEnded
 from mmrecast.utils.cli import KeyValues, told_in_one_line
 from mmrecast.utils.config_file import read_config
 
@@ -33,7 +34,8 @@ def main() -> None:
             amp=args.amp,
             launcher=args.launcher,
         )
-    runner.train()
+    with told_in_one_line(RunEnded):
+        runner.train()
 
 
 if __name__ == '__main__':

@@ -8,9 +8,11 @@ from mmrecast.engine.precision import Bf16OptimWrapper
 from mmrecast.engine.runner import StagedRunner
 from mmrecast.engine.stage_stop_hook import StageStopHook
 from mmrecast.engine.staged_loop import StagedLoop
+from mmrecast.engine.watch import RunEnded
 from mmrecast.engine.width_hook import WidthHook
 
 __all__ = [
-    'Bf16OptimWrapper', 'LateInfoHook', 'ResultHook', 'StageStopHook', 'StagedCheckpointHook', 'StagedLogProcessor',
-    'StagedLoop', 'StagedRunner', 'WidthHook', 'check_optimizer', 'latest_checkpoint', 'read_checkpoint',
+    'Bf16OptimWrapper', 'LateInfoHook', 'ResultHook', 'RunEnded', 'StageStopHook', 'StagedCheckpointHook',
+    'StagedLogProcessor', 'StagedLoop', 'StagedRunner', 'WidthHook', 'check_optimizer', 'latest_checkpoint',
+    'read_checkpoint',
 ]  # fmt: skip

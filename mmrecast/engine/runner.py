@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 
 import torch
 import torch.distributed as torch_dist
@@ -16,6 +17,7 @@ from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
+from mmrecast.engine.agreement import before_building, before_training, check_agreement
 from mmrecast.engine.checkpoints import (
     LAST,
     latest_checkpoint,
@@ -27,6 +29,7 @@ from mmrecast.engine.checkpoints import (
 from mmrecast.engine.hooks import ResultHook
 from mmrecast.engine.optimizers import SEPARATE, check_parts, fused, named_optimizers, schedulers_by_name
 from mmrecast.engine.scheduled import restore_scheduled, split_schedulers, value_schedulers
+from mmrecast.engine.watch import PATIENCE, enter_watch, leave_watch, told_to_others
 from mmrecast.registry import MODEL_WRAPPERS, RUNNERS
 from mmrecast.utils.checkpoint import save_file, write_text
 from mmrecast.utils.mistakes import explained
@@ -50,7 +53,7 @@ class StagedRunner(Runner):
     def _leaving_nothing_behind(self) -> Iterator[None]:
         """Say in one line why a run cannot begin, and take away its log; nothing else has been written by then."""
         try:
-            with explained():
+            with told_to_others(), explained():
                 yield
         except Exception:
             log_dir = getattr(self, '_log_dir', None)
@@ -73,26 +76,44 @@ class StagedRunner(Runner):
 
     def train(self) -> nn.Module:
         """Keep the config in the work dir and train."""
-        self._log_env()
-        super().dump_config()
-        return super().train()
+        with told_to_others():
+            self._log_env()
+            super().dump_config()
+            model = super().train()
+        leave_watch()
+        return model
+
+    def test(self) -> dict:
+        """Do as mmengine."""
+        with told_to_others():
+            metrics = super().test()
+        leave_watch()
+        return metrics
 
     def setup_env(self, env_cfg: dict) -> None:
         """Start gloo where there is no GPU, choose the precision of multiplications, then do as mmengine.
+
+        Several processes are watched over (see ``engine.watch``; ``env_cfg=dict(patience=…)`` in seconds), and must
+        have the same code and config.
 
         PyTorch lets convolutions of float32 round to TF32 where a GPU has it; here only ``env_cfg=dict(tf32=True)``
         does, for both convolutions and matrices: recasting was shown to converge in float32.
         """
         env_cfg = dict(env_cfg)
-        tf32 = env_cfg.pop('tf32', False)
+        tf32, patience = env_cfg.pop('tf32', False), env_cfg.pop('patience', PATIENCE)
         if not isinstance(tf32, bool):
             raise ValueError(f'env_cfg: tf32 must be True or False, got {tf32!r}')
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = tf32
         if self.distributed and not is_distributed() and not torch.cuda.is_available():
             if self._launcher != 'pytorch':
                 raise ValueError(f"launcher {self._launcher!r} needs a GPU; on CPUs use launcher='pytorch' (torchrun)")
-            torch_dist.init_process_group(backend='gloo')
+            seconds = (env_cfg.get('dist_cfg') or {}).get('timeout')
+            timeout = None if seconds is None else timedelta(seconds=seconds)
+            torch_dist.init_process_group(backend='gloo', timeout=timeout)
         super().setup_env(env_cfg)
+        enter_watch(patience)
+        if self.distributed:
+            check_agreement(self._gather, before_building(self.cfg))
 
     def register_hooks(self, default_hooks: dict | None = None, custom_hooks: list | None = None) -> None:
         """Do as mmengine, and see that a run leaves its result and its student where the config names no hook."""
@@ -190,6 +211,11 @@ class StagedRunner(Runner):
                 assert loop is None or len(loop.dataloader) >= 0
             self.train_loop.check_data()
             self.load_or_resume()
+            if self.distributed:
+                loops = dict(training=self.train_loop, validation=self.val_loop, test=self.test_loop)
+                loaders = {name: loop.dataloader for name, loop in loops.items() if loop is not None}
+                facts = before_training(self.train_loop.fingerprint(), loaders, self.train_loop.resumed)
+                check_agreement(self._gather, facts)
 
     @functools.cached_property
     def _cfg_text(self) -> str:

@@ -1,6 +1,7 @@
 """The staged loop and what runs around it."""
 
 from mmrecast.engine.checkpoints import latest_checkpoint, read_checkpoint
+from mmrecast.engine.determinism import NoDeterministicForm
 from mmrecast.engine.hooks import ResultHook, StagedCheckpointHook, StagedLogProcessor
 from mmrecast.engine.late_values import LateInfoHook
 from mmrecast.engine.optimizers import check_optimizer
@@ -12,7 +13,7 @@ from mmrecast.engine.watch import RunEnded
 from mmrecast.engine.width_hook import WidthHook
 
 __all__ = [
-    'Bf16OptimWrapper', 'LateInfoHook', 'ResultHook', 'RunEnded', 'StageStopHook', 'StagedCheckpointHook',
-    'StagedLogProcessor', 'StagedLoop', 'StagedRunner', 'WidthHook', 'check_optimizer', 'latest_checkpoint',
-    'read_checkpoint',
+    'Bf16OptimWrapper', 'LateInfoHook', 'NoDeterministicForm', 'ResultHook', 'RunEnded', 'StageStopHook',
+    'StagedCheckpointHook', 'StagedLogProcessor', 'StagedLoop', 'StagedRunner', 'WidthHook', 'check_optimizer',
+    'latest_checkpoint', 'read_checkpoint',
 ]  # fmt: skip

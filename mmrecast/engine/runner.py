@@ -26,13 +26,15 @@ from mmrecast.engine.checkpoints import (
     read_checkpoint,
     without_processes,
 )
-from mmrecast.engine.hooks import ResultHook
+from mmrecast.engine.determinism import named_operator, prepare_workspace
+from mmrecast.engine.hooks import ResultHook, machine
 from mmrecast.engine.optimizers import SEPARATE, check_parts, fused, named_optimizers, schedulers_by_name
 from mmrecast.engine.scheduled import restore_scheduled, split_schedulers, value_schedulers
 from mmrecast.engine.watch import PATIENCE, enter_watch, leave_watch, told_to_others
 from mmrecast.registry import MODEL_WRAPPERS, RUNNERS
 from mmrecast.utils.checkpoint import save_file, write_text
 from mmrecast.utils.mistakes import explained
+from mmrecast.utils.versions import made_with
 
 
 @RUNNERS.register_module()
@@ -53,7 +55,7 @@ class StagedRunner(Runner):
     def _leaving_nothing_behind(self) -> Iterator[None]:
         """Say in one line why a run cannot begin, and take away its log; nothing else has been written by then."""
         try:
-            with told_to_others(), explained():
+            with told_to_others(), named_operator(), explained():
                 yield
         except Exception:
             log_dir = getattr(self, '_log_dir', None)
@@ -76,7 +78,7 @@ class StagedRunner(Runner):
 
     def train(self) -> nn.Module:
         """Keep the config in the work dir and train."""
-        with told_to_others():
+        with told_to_others(), named_operator():
             self._log_env()
             super().dump_config()
             model = super().train()
@@ -114,6 +116,12 @@ class StagedRunner(Runner):
         enter_watch(patience)
         if self.distributed:
             check_agreement(self._gather, before_building(self.cfg))
+
+    def set_randomness(self, seed: int | None, diff_rank_seed: bool = False, deterministic: bool = False) -> None:
+        """Do as mmengine; where the run is to be deterministic, matrices of cuBLAS are, too."""
+        if deterministic:
+            prepare_workspace()
+        super().set_randomness(seed, diff_rank_seed, deterministic)
 
     def register_hooks(self, default_hooks: dict | None = None, custom_hooks: list | None = None) -> None:
         """Do as mmengine, and see that a run leaves its result and its student where the config names no hook."""
@@ -231,7 +239,8 @@ class StagedRunner(Runner):
             content = dict(
                 meta=dict(
                     cfg=self._cfg_text, seed=self.seed, experiment_name=self.experiment_name,
-                    epoch=self.epoch, iter=self.iter,
+                    epoch=self.epoch, iter=self.iter, deterministic=self.deterministic, machine=machine(),
+                    versions=made_with(),
                     dataset_meta=getattr(self.train_dataloader.dataset, 'metainfo', {}),
                 ),
                 state_dict={k: v.detach().cpu() for k, v in self.bare_model.state_dict().items()},

@@ -16,7 +16,7 @@ LIBRARIES = ('torchvision', 'mmengine', 'mmcv', 'mmpretrain', 'numpy')
 
 def versions() -> dict[str, str]:
     """Return the versions of torch, mmrecast and the libraries that results depend on; those that are installed."""
-    found = dict(torch=torch.__version__, mmrecast=__version__)
+    found = dict(torch=str(torch.__version__), mmrecast=__version__)  # torch has a type of its own for it
     for name in LIBRARIES:
         for distribution in (name, 'mmcv-lite') if name == 'mmcv' else (name,):
             try:

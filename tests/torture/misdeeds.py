@@ -59,7 +59,7 @@ class Misdeed(Hook):
             barrier = torch_dist.barrier
             torch_dist.barrier = lambda *args, **kwargs: (self.counted('barrier'), barrier(*args, **kwargs))
         if self.guilty and self.at == 'forward':
-            runner.bare_model.register_forward_pre_hook(lambda net, _: net.training and self.counted('forward'))
+            runner.bare_model.register_forward_pre_hook(lambda net, _: self.counted('forward' if net.training else ''))
 
     def counted(self, at: str) -> None:
         """Do it if this is the moment."""

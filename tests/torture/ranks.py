@@ -268,7 +268,7 @@ def _recipe(cfg) -> None:
 
 
 KILLED = [  # where one process is killed
-    ('in a recast stage', 'forward', 2), ('in fine-tuning', 'forward', 16), ('at a stage boundary', 'stage', 1),
+    ('in a recast stage', 'forward', 2), ('in fine-tuning', 'forward', 10), ('at a stage boundary', 'stage', 1),
     ('at a stage boundary', 'stage', 2), ('in a checkpoint’s barrier', 'barrier', 1),
     ('in a checkpoint’s barrier', 'barrier', 3), ('in a block apart', 'apart', 2), ('in validation', 'val', 1),
     ('in validation', 'val', 3),

@@ -29,8 +29,8 @@ def named_operator() -> Iterator[None]:
     """
     try:
         yield
-    except RuntimeError as error:
-        found = _NO_FORM.match(str(error))
+    except (RuntimeError, ValueError) as error:  # the second where a dry run met it
+        found = _NO_FORM.search(str(error))
         if found:
             raise NoDeterministicForm(
                 f'{found[1]} has no deterministic form on this device: replace the layer or loss that calls it, '

@@ -4,12 +4,12 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
-SHARE = 0.005  # of a processor; a process that sleeps has housekeeping threads that take a tenth of this
+SHARE = 0.01  # of a processor
 _BUSY = ('R', 'D')  # on a processor or waiting for one; waiting for a disk
+_KEEPERS = ('gloo_', 'pt_gloo', 'pt_nccl', 'pt_tcpstore')  # torch's threads that wake a hundred times a second
 _PROC = Path('/proc')
 PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -17,50 +17,42 @@ PACKAGE = Path(__file__).resolve().parent.parent
 class Activity:
     """What this process and its children have done since it was last asked for.
 
-    The thread that asks does not count. Without /proc (on other systems than Linux) children do not count either, nor
-    does waiting for a processor or a disk.
+    The thread that asks does not count, nor those that keep torch's connections. Without /proc (on other systems than
+    Linux) children do not count either, nor does waiting for a processor or a disk.
     """
 
     def __init__(self) -> None:
-        self._last = self._measured()
+        self._then, self._seconds = time.monotonic(), {number: seconds for number, _, seconds in _doing()}
 
     def seen(self) -> bool:
         """Tell whether anything was done since the last call."""
-        (then, own, others), now = self._last, self._measured()
-        self._last = now
-        computed = now[1] - own + sum(max(seconds - others.get(pid, 0.0), 0.0) for pid, seconds in now[2].items())
-        return computed > SHARE * (now[0] - then) or self._held_up()
-
-    @staticmethod
-    def _measured() -> tuple[float, float, dict[int, float]]:
-        """Return the time, this process's seconds of computing so far, and those of each child."""
-        tick = os.sysconf('SC_CLK_TCK') if _PROC.is_dir() else 1
-        children = {pid: (int(fields[11]) + int(fields[12])) / tick for pid, fields in _children()}
-        return time.monotonic(), time.process_time() - time.thread_time(), children
-
-    @staticmethod
-    def _held_up() -> bool:
-        """Tell whether a thread other than the one that asks, or a child, waits for a processor or a disk."""
-        tasks = _PROC / 'self' / 'task'
-        threads = [int(name) for name in os.listdir(tasks)] if tasks.is_dir() else []
-        states = [_fields(tasks / str(thread)) for thread in threads if thread != threading.get_native_id()]
-        states += [fields for _, fields in _children()]
-        return any(fields and fields[0] in _BUSY for fields in states)
+        now, found = time.monotonic(), _doing()
+        before = self._seconds
+        computed = sum(seconds - before.get(number, 0.0) for number, _, seconds in found)
+        worked = computed > SHARE * (now - self._then)
+        self._then, self._seconds = now, {number: seconds for number, _, seconds in found}
+        return worked or any(state in _BUSY for _, state, _ in found)
 
 
-def _children() -> Iterator[tuple[int, list[str]]]:
-    """Yield the number of every child and the fields of its stat file behind its name."""
-    for name in os.listdir(_PROC) if _PROC.is_dir() else ():
-        fields = _fields(_PROC / name) if name.isdecimal() else None
-        if fields and int(fields[1]) == os.getpid():
-            yield int(name), fields
+def _doing() -> list[tuple[int, str, float]]:
+    """Return the number of every thread that counts and of every child, its state and its seconds of computing."""
+    if not _PROC.is_dir():
+        return [(0, '', time.process_time() - time.thread_time())]
+    tick, own, tasks = os.sysconf('SC_CLK_TCK'), threading.get_native_id(), _PROC / 'self' / 'task'
+    threads = [(int(name), *_stat(tasks / name)) for name in os.listdir(tasks) if int(name) != own]
+    others = [(int(name), *_stat(_PROC / name)) for name in os.listdir(_PROC) if name.isdecimal()]
+    found = [(number, fields) for number, name, fields in threads if fields and not name.startswith(_KEEPERS)]
+    found += [(number, fields) for number, _, fields in others if fields and int(fields[1]) == os.getpid()]
+    return [(number, fields[0], (int(fields[11]) + int(fields[12])) / tick) for number, fields in found]
 
 
-def _fields(folder: Path) -> list[str] | None:
+def _stat(folder: Path) -> tuple[str, list[str]]:
+    """Return the name in a stat file, and the fields behind it; none where the process has ended meanwhile."""
     try:
-        return (folder / 'stat').read_text().rpartition(')')[2].split()
-    except OSError:  # it has ended meanwhile
-        return None
+        before, _, behind = (folder / 'stat').read_text().rpartition(')')
+    except OSError:
+        return '', []
+    return before.partition('(')[2], behind.split()
 
 
 def main_frame() -> FrameType | None:

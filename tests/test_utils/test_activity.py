@@ -40,6 +40,24 @@ def test_what_a_child_does_counts(code, busy):
         child.wait()
 
 
+@pytest.mark.skipif(not sys.platform.startswith('linux'), reason='threads are seen in /proc')
+def test_the_threads_of_connections_do_not_count(tmp_path):
+    """Gloo's wake a hundred times a second, and on a busy machine wait for a processor each time."""
+    code = (
+        'import os, sys, time, torch.distributed as d\n'
+        'from mmrecast.utils.activity import Activity\n'
+        f'd.init_process_group("gloo", init_method="file://{tmp_path}/store", rank=int(sys.argv[1]), world_size=2)\n'
+        'd.barrier()\n'
+        'activity = Activity()\n'
+        'print(sum(time.sleep(0.5) or activity.seen() for _ in range(12)))\n'
+        'd.barrier()\n'
+    )
+    words = [sys.executable, '-W', 'ignore', '-c', code]
+    both = [subprocess.Popen([*words, str(rank)], stdout=subprocess.PIPE, text=True) for rank in (0, 1)]
+    for process in both:
+        assert int(process.communicate(timeout=300)[0]) <= 1
+
+
 def test_a_place_is_the_innermost_line_and_our_own():
     said = []
     waiter = threading.Thread(target=lambda: (time.sleep(0.3), said.append(place(main_frame()))))

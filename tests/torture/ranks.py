@@ -96,8 +96,7 @@ def misdeed(
     note, apart = folder / 'note', at == 'apart'
     hook = dict(type='Misdeed', deed=deed, at=at, n=n, rank=rank, note=str(note))
     path = write(config(apart, patience=patience, hooks=(hook,)), folder / 'attacked.py')
-    seconds = 120 if deed == 'stop' else 300
-    ended = two(folder, [path] * 2, kept_by_first=kept_by_first, seconds=seconds)
+    ended = two(folder, [path] * 2, kept_by_first=kept_by_first)
     assert ended[rank].status != 0 and note.is_file(), ended[rank].said[-3000:]
     words = dict(kill='lost', stop='lost', hang='misdeeds.py')[deed]
     if kept_by_first and rank == 0:

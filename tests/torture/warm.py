@@ -139,7 +139,7 @@ def _served(request: dict) -> list[tuple[int, float]]:
         process, status = os.waitpid(-1, os.WNOHANG)
         if process in running:
             ended[running.pop(process)] = (os.waitstatus_to_exitcode(status), time.time())
-        elif time.monotonic() > end:
+        elif time.monotonic() > end or all(_stopped(process) for process in running):
             for process in running:
                 os.killpg(process, signal.SIGKILL)
             end += 60
@@ -147,6 +147,10 @@ def _served(request: dict) -> list[tuple[int, float]]:
             time.sleep(0.02)
     del store
     return [ended[n] for n in sorted(ended)]
+
+
+def _stopped(process: int) -> bool:
+    return Path(f'/proc/{process}/stat').read_text().rpartition(')')[2].split()[0] == 'T'
 
 
 def _serve() -> None:

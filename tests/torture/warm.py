@@ -139,7 +139,7 @@ def _served(request: dict) -> list[tuple[int, float]]:
         process, status = os.waitpid(-1, os.WNOHANG)
         if process in running:
             ended[running.pop(process)] = (os.waitstatus_to_exitcode(status), time.time())
-        elif time.monotonic() > end or all(_stopped(process) for process in running):
+        elif time.monotonic() > end or (ended and all(_stopped(process) for process in running)):
             for process in running:
                 os.killpg(process, signal.SIGKILL)
             end += 60

@@ -41,7 +41,7 @@ def told_in_one_line(*mistakes: type[Exception]) -> Iterator[None]:
     except told as error:
         if os.environ.get('MMRECAST_DEBUG') or _our_fault(error):
             raise
-        where = ' (MMRECAST_DEBUG=1 shows where)' if isinstance(error, UNCLEAR) and not mistakes else ''
+        where = ' (MMRECAST_DEBUG=1 shows where)' if type(error) in UNCLEAR else ''
         sys.stdout.flush()
         print(f'error: {explain(error)}{where}', file=sys.stderr)
         sys.exit(2)

@@ -4,6 +4,7 @@ import argparse
 import os
 
 from mmrecast.apis import ready_runner
+from mmrecast.engine import NoDeterministicForm, RunEnded
 from mmrecast.utils.cli import STOPS, KeyValues, told_in_one_line
 from mmrecast.utils.config_file import read_config
 
@@ -17,6 +18,7 @@ def main() -> None:
         help="go on from CKPT, without it from the work dir's last checkpoint",
     )  # fmt: skip
     parser.add_argument('--amp', action='store_true', help='mixed precision: float16 on a GPU, bfloat16 on a CPU')
+    parser.add_argument('--deterministic', action='store_true', help='the same bits every time on a GPU, too; slower')
     parser.add_argument('--data-root', help='where the data lies, for every loader of the config')
     parser.add_argument('--cfg-options', nargs='+', action=KeyValues, help='key=value, overriding the config')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
@@ -31,9 +33,10 @@ def main() -> None:
             data_root=args.data_root,
             resume=args.resume,
             amp=args.amp,
+            deterministic=args.deterministic,
             launcher=args.launcher,
         )
-    with told_in_one_line(STOPS):
+    with told_in_one_line(*STOPS, RunEnded, NoDeterministicForm):
         runner.train()
 
 

@@ -6,6 +6,7 @@ import torch
 
 from mmrecast.analysis.latency_settings import LatencySettings
 from mmrecast.engine.hooks import machine
+from mmrecast.utils.versions import made_with
 
 
 def conditions(settings: LatencySettings) -> dict:
@@ -14,7 +15,7 @@ def conditions(settings: LatencySettings) -> dict:
     Args:
         settings (LatencySettings): How networks are run.
     """
-    found = machine() | dict(torch=torch.__version__, cpu_capability=torch.backends.cpu.get_cpu_capability())
+    found = machine() | made_with() | dict(cpu_capability=torch.backends.cpu.get_cpu_capability())
     found['threads'] = settings.threads or found['threads']
     if hasattr(os, 'getloadavg'):
         found['load_average'] = round(os.getloadavg()[0], 2)

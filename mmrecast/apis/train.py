@@ -26,6 +26,7 @@ def prepare(
     amp: bool = False,
     launcher: str = 'none',
     data_root: str | None = None,
+    deterministic: bool = False,
 ) -> Config:
     """Return a copy of ``cfg`` with what is left to the command line filled in.
 
@@ -37,6 +38,8 @@ def prepare(
             Defaults to False.
         launcher (str): 'none', 'pytorch', 'slurm' or 'mpi'. Defaults to 'none'.
         data_root (str, optional): Where the data of every loader lies. Defaults to what the config says.
+        deterministic (bool): Whether every operator has to give the same bits every time, on a GPU, too; one that
+            cannot ends the run. Defaults to False: as ``randomness`` of the config says.
 
     Raises:
         ValueError, TypeError, KeyError: The config is wrong (see `check_config`), or there is nothing to resume.
@@ -62,6 +65,8 @@ def prepare(
         content = read_checkpoint(cfg.load_from)  # what is wrong with it shows before anything is built or written
         if (cfg.get('randomness') or {}).get('seed') is None:  # it was drawn
             cfg.randomness = dict(cfg.get('randomness') or {}, seed=content.get('meta', {}).get('seed'))
+    if deterministic:
+        cfg.randomness = dict(cfg.get('randomness') or {}, deterministic=True)
     if amp:
         _use_amp(cfg)
     return cfg

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from mmrecast.utils.digests import digest_tensors
+
 
 def balanced_subset(labels: np.ndarray, num_samples: int) -> np.ndarray:
     """Choose as many samples of every class as can be, evenly spaced within each class.
@@ -97,6 +99,10 @@ class TensorDataset(Dataset):
             gt_label=self.labels.index_select(0, index),
             sample_idx=index,
         )
+
+    def digest(self) -> str:
+        """Digest all images and labels: the processes of a run compare theirs by it."""
+        return digest_tensors(dict(images=self.images, labels=self.labels))
 
     def __repr__(self) -> str:
         shape = 'x'.join(map(str, self.images.shape[1:]))

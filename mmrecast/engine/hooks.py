@@ -22,8 +22,9 @@ from mmrecast.registry import HOOKS, LOG_PROCESSORS
 from mmrecast.surgery.student_file import Origin, save_student
 from mmrecast.utils.checkpoint import remove_unfinished, save_file, write_json
 from mmrecast.utils.modules import untouched
-from mmrecast.version import __version__
+from mmrecast.utils.versions import made_with
 
+KEPT = ('top1', 'seed', 'deterministic', 'images', 'config', 'input_shape', 'machine', 'versions')  # in student.pth
 CHECKPOINT = 'stage{stage:03d}_iter{iter:08d}.pth'
 
 
@@ -139,7 +140,7 @@ class ResultHook(Hook):
                 result |= {} if judged[name] else dict(top1=None, val_images=None)  # the stages measured the student
             elif len(names) > 1:
                 result['also'] = {other: judged[other].get('top1') for other in names if other}
-            meta = {key: result[key] for key in ('top1', 'seed', 'images', 'config', 'input_shape')}
+            meta = {key: result[key] for key in KEPT}
             folder = os.path.join(runner.work_dir, name)
             save_student(os.path.join(folder, 'student.pth'), network, origin, meta)
             write_json(result, os.path.join(folder, 'result.json'))
@@ -158,12 +159,13 @@ class ResultHook(Hook):
         last = loop.history[-1] if loop.history else {}
         return dict(
             method=self.method or type(loop.model).__name__, name=runner.experiment_name, config=runner.cfg.filename,
-            seed=runner.seed, dataset=type(dataset).__name__, data_root=str(getattr(dataset, 'data_root', '')),
+            seed=runner.seed, deterministic=runner.deterministic,
+            dataset=type(dataset).__name__, data_root=str(getattr(dataset, 'data_root', '')),
             classes=len((getattr(dataset, 'metainfo', None) or {}).get('classes', ())) or None,
             train_images=len(dataset), teacher=None, input_shape=list(loop.model.input_shape), stages=loop.history,
             images=loop.images, seconds=round(loop.seconds, 3), top1=last.get('top1'),
             val_images=last.get('val_images'),
-            machine=machine(), versions=dict(torch=torch.__version__, mmrecast=__version__),
+            machine=machine(), versions=made_with(),
             **origin.changes(), complete=False,
         )  # fmt: skip
 

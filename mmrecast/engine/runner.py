@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 
 import torch
@@ -21,6 +22,7 @@ from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
 from torch import Tensor, nn
 
+from mmrecast.engine.agreement import before_building, before_training, check_agreement
 from mmrecast.engine.checkpoints import (
     LAST,
     latest_checkpoint,
@@ -29,16 +31,19 @@ from mmrecast.engine.checkpoints import (
     read_checkpoint,
     without_processes,
 )
+from mmrecast.engine.determinism import named_operator, prepare_workspace
 from mmrecast.engine.disk import guarded, last_one, told_once
-from mmrecast.engine.hooks import ResultHook
+from mmrecast.engine.hooks import ResultHook, machine
 from mmrecast.engine.numbers import check_weights
 from mmrecast.engine.numbers_hook import NumbersHook
 from mmrecast.engine.optimizers import SEPARATE, check_parts, fused, named_optimizers, schedulers_by_name
 from mmrecast.engine.scheduled import restore_scheduled, split_schedulers, value_schedulers
+from mmrecast.engine.watch import PATIENCE, enter_watch, leave_watch, told_to_others
 from mmrecast.registry import MODEL_WRAPPERS, RUNNERS
 from mmrecast.utils.checkpoint import save_file, write_text
 from mmrecast.utils.disk import WRITING, DiskError, cannot_write
 from mmrecast.utils.mistakes import explained
+from mmrecast.utils.versions import made_with
 from mmrecast.utils.work_dir_lock import lock_work_dir
 
 
@@ -74,7 +79,7 @@ class StagedRunner(Runner):
     def _leaving_nothing_behind(self) -> Iterator[None]:
         """Say in one line why a run cannot begin, and take away its log; nothing else has been written by then."""
         try:
-            with explained():
+            with told_to_others(), named_operator(), explained():
                 yield
         except Exception as error:
             log_dir = getattr(self, '_log_dir', None)
@@ -101,11 +106,21 @@ class StagedRunner(Runner):
     def train(self) -> nn.Module:
         """Keep the config in the work dir and train."""
         try:
-            self._log_env()
-            self._keep_config()
-            return super().train()
+            with told_to_others(), named_operator():
+                self._log_env()
+                self._keep_config()
+                model = super().train()
         finally:
             self._lock = None
+        leave_watch()
+        return model
+
+    def test(self) -> dict:
+        """Do as mmengine."""
+        with told_to_others():
+            metrics = super().test()
+        leave_watch()
+        return metrics
 
     def _keep_config(self) -> None:
         """Write the config whole or not at all: half of one may be a config, too.
@@ -131,19 +146,27 @@ class StagedRunner(Runner):
     def setup_env(self, env_cfg: dict) -> None:
         """Start gloo where there is no GPU, choose the precision of multiplications, then do as mmengine.
 
+        Several processes are watched over (see ``engine.watch``; ``env_cfg=dict(patience=…)`` in seconds), and must
+        have the same code and config.
+
         PyTorch lets convolutions of float32 round to TF32 where a GPU has it; here only ``env_cfg=dict(tf32=True)``
         does, for both convolutions and matrices: recasting was shown to converge in float32.
         """
         env_cfg = dict(env_cfg)
-        tf32 = env_cfg.pop('tf32', False)
+        tf32, patience = env_cfg.pop('tf32', False), env_cfg.pop('patience', PATIENCE)
         if not isinstance(tf32, bool):
             raise ValueError(f'env_cfg: tf32 must be True or False, got {tf32!r}')
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = tf32
         if self.distributed and not is_distributed() and not torch.cuda.is_available():
             if self._launcher != 'pytorch':
                 raise ValueError(f"launcher {self._launcher!r} needs a GPU; on CPUs use launcher='pytorch' (torchrun)")
-            torch_dist.init_process_group(backend='gloo')
+            seconds = (env_cfg.get('dist_cfg') or {}).get('timeout')
+            timeout = None if seconds is None else timedelta(seconds=seconds)
+            torch_dist.init_process_group(backend='gloo', timeout=timeout)
         super().setup_env(env_cfg)
+        enter_watch(patience)
+        if self.distributed:
+            check_agreement(self._gather, before_building(self.cfg))
         if self._trains:
             self._take_work_dir()
 
@@ -158,6 +181,12 @@ class StagedRunner(Runner):
         broadcast_object_list(refusal)
         if refusal[0] is not None:
             raise refusal[0]
+
+    def set_randomness(self, seed: int | None, diff_rank_seed: bool = False, deterministic: bool = False) -> None:
+        """Do as mmengine; where the run is to be deterministic, matrices of cuBLAS are, too."""
+        if deterministic:
+            prepare_workspace()
+        super().set_randomness(seed, diff_rank_seed, deterministic)
 
     def register_hooks(self, default_hooks: dict | None = None, custom_hooks: list | None = None) -> None:
         """Do as mmengine, and see that a run leaves its result and looks at its numbers, if the config does not."""
@@ -256,6 +285,11 @@ class StagedRunner(Runner):
                 assert loop is None or len(loop.dataloader) >= 0
             self.train_loop.check_data()
             self.load_or_resume()
+            if self.distributed:
+                loops = dict(training=self.train_loop, validation=self.val_loop, test=self.test_loop)
+                loaders = {name: loop.dataloader for name, loop in loops.items() if loop is not None}
+                facts = before_training(self.train_loop.fingerprint(), loaders, self.train_loop.resumed)
+                check_agreement(self._gather, facts)
 
     @functools.cached_property
     def _cfg_text(self) -> str:
@@ -278,7 +312,8 @@ class StagedRunner(Runner):
             content = dict(
                 meta=dict(
                     cfg=self._cfg_text, seed=self.seed, experiment_name=self.experiment_name,
-                    epoch=self.epoch, iter=self.iter,
+                    epoch=self.epoch, iter=self.iter, deterministic=self.deterministic, machine=machine(),
+                    versions=made_with(),
                     dataset_meta=getattr(self.train_dataloader.dataset, 'metainfo', {}),
                 ),
                 state_dict={k: v.detach().cpu() for k, v in self.bare_model.state_dict().items()},

@@ -29,20 +29,21 @@ class KeyValues(DictAction):
 
 
 @contextmanager
-def told_in_one_line(kinds: tuple[type[Exception], ...] = MISTAKES) -> Iterator[None]:
+def told_in_one_line(*mistakes: type[Exception]) -> Iterator[None]:
     """End the program with status 2 and one line on a mistake made inside; ``MMRECAST_DEBUG=1`` shows the traceback.
 
-    An assertion of mmrecast itself is a fault of ours and keeps its traceback; mmengine checks configs by them.
-
     Args:
-        kinds (tuple[type[Exception]]): What counts as one. Defaults to all that a config, a file or data may raise.
+        *mistakes (type[Exception]): What counts as one. Defaults to ``MISTAKES``.
+
+    An assertion of mmrecast itself is a fault of ours and keeps its traceback; mmengine checks configs by them.
     """
+    told = mistakes or MISTAKES
     try:
         yield
-    except kinds as error:
+    except told as error:
         if os.environ.get('MMRECAST_DEBUG') or _our_fault(error):
             raise
-        where = ' (MMRECAST_DEBUG=1 shows where)' if isinstance(error, UNCLEAR) else ''
+        where = ' (MMRECAST_DEBUG=1 shows where)' if type(error) in UNCLEAR else ''
         sys.stdout.flush()
         print(f'error: {explain(error)}{where}', file=sys.stderr)
         sys.exit(2)

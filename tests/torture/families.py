@@ -2,8 +2,10 @@
 
 from torture.attack import Family
 from torture.concurrency import CONCURRENCY
+from torture.determinism import DETERMINISM
 from torture.disk import DISK
 from torture.kill import KILL
+from torture.ranks import RANKS
 from torture.wrong_numbers import NUMBERS
 
-FAMILIES: tuple[Family, ...] = (KILL, DISK, NUMBERS, CONCURRENCY)
+FAMILIES: tuple[Family, ...] = (KILL, DISK, NUMBERS, RANKS, DETERMINISM, CONCURRENCY)

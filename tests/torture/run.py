@@ -25,7 +25,7 @@ from torture.families import FAMILIES  # noqa: E402
 from mmrecast.engine.hooks import machine  # noqa: E402
 from mmrecast.utils.checkpoint import write_json  # noqa: E402
 from mmrecast.utils.setup_env import register_all_modules  # noqa: E402
-from mmrecast.version import __version__  # noqa: E402
+from mmrecast.utils.versions import made_with  # noqa: E402
 
 
 def attempt(attack: Attack) -> str | None:
@@ -76,7 +76,7 @@ def main() -> None:
     for family in [family for family in FAMILIES if family.name in args.only]:
         result = campaign(family, args.kind)
         about = dict(command=f'python {shlex.join(sys.argv)}', machine=machine())
-        about |= dict(versions=dict(mmrecast=__version__, torch=torch.__version__))
+        about |= dict(versions=made_with())
         content[family.name] = about | result
         print(f'{family.name}: {result["survived"]} of {result["attempts"]} survived', flush=True)
         if args.out and not args.kind:

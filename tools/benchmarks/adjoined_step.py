@@ -35,7 +35,7 @@ from mmrecast.utils.checkpoint import write_json
 from mmrecast.utils.cli import told_in_one_line
 from mmrecast.utils.config_file import read_config
 from mmrecast.utils.setup_env import register_all_modules
-from mmrecast.version import __version__
+from mmrecast.utils.versions import made_with
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'distill' / 'adjoined'
 # config, batch size
@@ -183,7 +183,7 @@ def main() -> None:
         print(table(costs).rstrip())
         if args.out:
             threads = f'OMP_NUM_THREADS={os.environ["OMP_NUM_THREADS"]} ' if 'OMP_NUM_THREADS' in os.environ else ''
-            about = dict(machine=machine(), versions=dict(mmrecast=__version__, torch=torch.__version__))
+            about = dict(machine=machine(), versions=made_with())
             about |= dict(memory_kept=kept, load_average=load, allowed=ALLOWED)
             command = f'{threads}python {shlex.join(sys.argv)}'
             write_json(dict(command=command, **about, costs=[asdict(cost) for cost in costs]), args.out)

@@ -19,7 +19,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import mean, stdev
 
-import torch
 from mmengine.config import Config
 
 from mmrecast.analysis.tables import render_table
@@ -27,7 +26,7 @@ from mmrecast.apis import train
 from mmrecast.engine.hooks import machine
 from mmrecast.utils.checkpoint import write_json
 from mmrecast.utils.cli import told_in_one_line
-from mmrecast.version import __version__
+from mmrecast.utils.versions import made_with
 
 FOLDER = Path(__file__).resolve().parents[2] / 'configs' / 'distill' / 'recasting'
 CONFIGS = dict(xavier='recasting_resnet56_convnet_cifar10.py', closed_form='recasting_resnet56_convnet_cifar10-fast.py')
@@ -187,7 +186,7 @@ def main() -> None:
     if args.out:
         threads = f'OMP_NUM_THREADS={os.environ["OMP_NUM_THREADS"]} ' if 'OMP_NUM_THREADS' in os.environ else ''
         about = dict(command=f'{threads}python {shlex.join(sys.argv)}', machine=machine(), data_root=args.data_root)
-        about |= dict(versions=dict(mmrecast=__version__, torch=torch.__version__), mixed_precision=args.amp)
+        about |= dict(versions=made_with(), mixed_precision=args.amp)
         write_json(about | dict(runs=[asdict(o) | dict(gap=round(o.gap, 3)) for o in outcomes]), args.out)
 
 

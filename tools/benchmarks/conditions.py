@@ -7,13 +7,9 @@ import sys
 from collections.abc import Sequence
 from statistics import median
 
-import mmengine
-import mmpretrain
-import torch
-
 from mmrecast.analysis.latency import outer_deciles
 from mmrecast.engine.hooks import machine
-from mmrecast.version import __version__
+from mmrecast.utils.versions import made_with
 
 
 def keep_memory() -> bool:
@@ -29,11 +25,10 @@ def keep_memory() -> bool:
 def conditions() -> dict:
     """Return the command, the machine, its load and the versions of what runs."""
     threads = f'OMP_NUM_THREADS={os.environ["OMP_NUM_THREADS"]} ' if 'OMP_NUM_THREADS' in os.environ else ''
-    versions = dict(mmrecast=__version__, torch=torch.__version__, mmengine=mmengine.__version__)
     return dict(
         command=f'{threads}python {shlex.join(sys.argv)}',
         machine=machine(),
-        versions=versions | dict(mmpretrain=mmpretrain.__version__),
+        versions=made_with(),
         load_average=os.getloadavg()[0] if hasattr(os, 'getloadavg') else None,
     )
 

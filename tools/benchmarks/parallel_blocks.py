@@ -37,7 +37,7 @@ from mmrecast.utils.checkpoint import load_file, write_json
 from mmrecast.utils.cli import told_in_one_line
 from mmrecast.utils.config_file import read_config
 from mmrecast.utils.setup_env import register_all_modules
-from mmrecast.version import __version__
+from mmrecast.utils.versions import made_with
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / 'configs/distill/recasting/recasting_resnet56_convnet_cifar10-parallel.py'
@@ -210,7 +210,7 @@ def main() -> None:
             settings = {name: getattr(args, name) for name in (*counts, 'seed')}
             content = dict(
                 command=f'{threads}python {shlex.join(sys.argv)}', machine=machine(), load_average=load,
-                versions=dict(mmrecast=__version__, torch=torch.__version__), config=Path(args.config).name,
+                versions=made_with(), config=Path(args.config).name,
                 **settings, images_seen=len(args.processes) * args.iters * args.batch_size, steps=costs, apart=runs,
             )  # fmt: skip
             write_json(content, args.out)

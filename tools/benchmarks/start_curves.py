@@ -17,8 +17,6 @@ import tempfile
 import time
 from pathlib import Path
 
-import mmengine
-import torch
 from mmengine.config import Config
 
 from mmrecast.analysis.tables import render_table
@@ -30,7 +28,7 @@ from mmrecast.utils.cli import told_in_one_line
 from mmrecast.utils.config_file import read_config
 from mmrecast.utils.names import nearest
 from mmrecast.utils.setup_env import register_all_modules
-from mmrecast.version import __version__
+from mmrecast.utils.versions import made_with
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'distill' / 'recasting'
 ALL = 'backbone.layer*.*'
@@ -154,9 +152,8 @@ def main() -> None:
         if not args.out.resolve().parent.is_dir():
             raise ValueError(f'--out {args.out} is no file in a folder that is there')
         register_all_modules()
-        versions = dict(mmrecast=__version__, torch=torch.__version__, mmengine=mmengine.__version__)
         threads = f'OMP_NUM_THREADS={os.environ["OMP_NUM_THREADS"]} ' if 'OMP_NUM_THREADS' in os.environ else ''
-        about = dict(command=f'{threads}python {shlex.join(sys.argv)}', machine=machine(), versions=versions)
+        about = dict(command=f'{threads}python {shlex.join(sys.argv)}', machine=machine(), versions=made_with())
         rows = json.loads(args.out.read_text())['rows'] if args.out.is_file() else []
         keys = ('transformation', 'start', 'steps', 'images', 'test_images', 'seed')
         done = {tuple(row[key] for key in keys) for row in rows}

@@ -18,7 +18,7 @@ usage() {
     fi
 }
 
-# launch PROCESSES SCRIPT [ARGS]: run tools/SCRIPT in so many processes on this machine, as torchrun does.
+# launch PROCESSES SCRIPT [ARGS]: run tools/SCRIPT in so many processes on this machine, by torchrun.
 # Machines find each other by NNODES, NODE_RANK, MASTER_ADDR and PORT.
 launch() {
     local processes=$1 script=$2
@@ -27,7 +27,7 @@ launch() {
         echo "$(basename "$0"): GPUS has to be a positive number, got '$processes'" >&2
         exit 2
     fi
-    exec "$PYTHON" -m torch.distributed.run \
+    exec "$PYTHON" "$TOOLS/lib/processes.py" \
         --nnodes="${NNODES:-1}" --node_rank="${NODE_RANK:-0}" \
         --master_addr="${MASTER_ADDR:-127.0.0.1}" --master_port="${PORT:-29500}" \
         --nproc_per_node="$processes" "$TOOLS/$script" "$@" --launcher pytorch

@@ -17,7 +17,6 @@ one leaves the full network, too) has a row for each:
 """
 
 import argparse
-import json
 import os
 import shlex
 import subprocess
@@ -27,7 +26,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from mmrecast.utils.checkpoint import write_json
+from mmrecast.utils.checkpoint import read_json, write_json
 from mmrecast.utils.cli import told_in_one_line
 from mmrecast.utils.config_file import read_config
 from mmrecast.utils.names import nearest
@@ -58,8 +57,8 @@ class Run:
     def result(self) -> dict | None:
         """Return the result if the run is finished."""
         file = self.work_dir / 'result.json'
-        content = json.loads(file.read_text()) if file.is_file() else {}
-        return content if content.get('complete') else None
+        content = read_json(file) if file.is_file() else None
+        return content if isinstance(content, dict) and content.get('complete') else None
 
     def others(self) -> list['Run']:
         """Return, of a finished run, the further networks that it left, each as a run that is finished."""

@@ -6,6 +6,9 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
+from mmrecast.utils.checkpoint import read_json
+from mmrecast.utils.shapes import check_shape
+
 REQUIRED = ('method', 'seed', 'dataset', 'classes', 'stages', 'images', 'seconds', 'top1', 'val_images')
 ONE_TEACHER = 0.05  # points of top-1 by which one teacher may differ between two measurements
 EQUAL = {
@@ -126,10 +129,7 @@ def _result_files(path: Path) -> list[Path]:
 
 
 def _read(file: Path) -> dict:
-    try:
-        result = json.loads(file.read_text(encoding='utf-8'))
-    except ValueError as error:
-        raise ValueError(f'{file} is not JSON: {error}') from error
+    result = read_json(file)
     if not isinstance(result, dict):
         raise ValueError(f'{file} is not the result of a run: it holds no object')
     missing = [field for field in REQUIRED if field not in result]
@@ -145,6 +145,11 @@ def _read(file: Path) -> dict:
     ):
         if not good:
             raise ValueError(f'{file} is not the result of a run: {field} is not what a run writes')
+    if result.get('input_shape') is not None:
+        try:
+            check_shape(result['input_shape'])
+        except ValueError as error:
+            raise ValueError(f'{file} is not the result of a run: {error}') from error
     numbers = {field: result[field] for field in ('images', 'seconds', 'top1')}
     numbers["the teacher's top1"] = teacher.get('top1')
     for field, value in numbers.items():

@@ -1,8 +1,10 @@
 """Read checkpoints without running code from them, and write files whole or not at all."""
 
 import json
+import mmap
 import os
 import re
+import stat
 import threading
 import uuid
 import warnings
@@ -15,7 +17,10 @@ import torch
 from mmengine.logging import HistoryBuffer
 
 from mmrecast.utils.names import nearest
-from mmrecast.utils.unpickling import ALLOWED, imported_names, settle
+from mmrecast.utils.settling import settle
+from mmrecast.utils.unpickling import ALLOWED, imported_names
+
+MAX_JSON = 256 << 20  # bytes; results and tables have some hundred thousand
 
 _lock = threading.Lock()  # torch's allow-list belongs to the process
 
@@ -33,18 +38,21 @@ def load_file(path: str | Path, map_location: Any = 'cpu') -> object:
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: The file is empty, truncated, no checkpoint at all, or holds anything else than the above.
+        ValueError: The file is empty, truncated, no checkpoint at all, holds anything else than the above, or stands
+            for far more than its own size.
     """
     path = Path(path)
     if path.is_dir():
         raise ValueError(f'{path} is not a readable checkpoint (it is a folder)')
-    if not path.is_file():
+    size = _size_of(path)
+    if size is None:
         beside = [file.name for file in path.parent.glob('*.pth')] if path.parent.is_dir() else []
         raise FileNotFoundError(f'no checkpoint at {path}{nearest(path.name, beside)}')
-    if path.stat().st_size == 0:
+    if size == 0:
         raise ValueError(f'{path} is not a readable checkpoint (the file is empty)')
     try:
-        return settle(_load(path, map_location))
+        _refuse_bombs(path, size)
+        return settle(_load(path, map_location), size)
     except PermissionError:
         raise
     except Exception as error:  # a damaged or hostile file may raise anything
@@ -53,6 +61,64 @@ def load_file(path: str | Path, map_location: Any = 'cpu') -> object:
             raise ValueError(f'{path} holds {forbidden}, which a checkpoint may not; it was not run') from None
         reason = _what_it_is(path) or (str(error).strip() or type(error).__name__).splitlines()[0].split('. ')[0]
         raise ValueError(f'{path} is not a readable checkpoint ({reason})') from None
+
+
+def read_json(path: str | Path) -> object:
+    """Read a JSON file that is not larger than 256 MiB.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is no file, too large, or no JSON.
+    """
+    path = Path(path)
+    size = _size_of(path)
+    if size is None:
+        raise FileNotFoundError(f'there is no file {path}')
+    if size > MAX_JSON:
+        raise ValueError(f'{path} has {size:,} bytes, a JSON file of at most {MAX_JSON:,} is expected')
+    try:
+        return json.loads(path.read_text(encoding='utf-8'))
+    except (ValueError, RecursionError) as error:  # of its nesting
+        raise ValueError(f'{path} is not JSON: {error}') from error
+
+
+def _size_of(path: Path) -> int | None:
+    """Return the bytes of a file, None where there is nothing.
+
+    Raises:
+        ValueError: It is a folder, a link that leads round in a circle, or a pipe or device, which could be waited for.
+    """
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:  # a name that is too long, or holds a zero
+        reason = getattr(error, 'strerror', None) or error
+        raise ValueError(f'{str(path)[:200]!r} cannot be read ({reason})') from None
+    if stat.S_ISDIR(found.st_mode):
+        raise ValueError(f'{path} is a folder, a file is needed')
+    if not stat.S_ISREG(found.st_mode):
+        raise ValueError(f'{path} is a pipe or a device, a file is needed')
+    return found.st_size
+
+
+def _refuse_bombs(path: Path, size: int) -> None:
+    """Refuse what would take more memory while it is read than the file has bytes.
+
+    Raises:
+        ValueError: It is compressed, or parts of it lie over one another, or it asks for an array of zeros.
+    """
+    with open(path, 'rb') as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        asks = content.find(b'\nbytearray\n') >= 0  # pickles name it so; torch would call it with any number
+    if asks:
+        raise ValueError('it holds a bytearray')
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+            raise ValueError('it is compressed, which no checkpoint of torch is')
+        if sum(entry.file_size for entry in entries) > size:
+            raise ValueError('parts of it lie over one another')
 
 
 def _load(path: Path, map_location: Any) -> object:

@@ -22,6 +22,7 @@ _REFUSED_MODULES = (
     'mmpretrain.models.backbones.timm_backbone',
     'mmpretrain.models.classifiers.hugging_face',
     'mmpretrain.models.classifiers.timm',
+    'mmpretrain.models.heads.grounding_head',
     'mmpretrain.models.heads.vqa_head',
     'mmpretrain.models.multimodal',
     'mmpretrain.models.retrievers',

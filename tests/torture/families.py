@@ -1,5 +1,6 @@
 """The families of attacks, in the order of docs/reliability.md."""
 
 from torture.attack import Family
+from torture.files import FILES
 
-FAMILIES: tuple[Family, ...] = ()
+FAMILIES: tuple[Family, ...] = (FILES,)

@@ -7,6 +7,7 @@ import ctypes
 import functools
 import importlib
 import io
+import marshal
 import operator
 import os
 import pickle
@@ -14,10 +15,9 @@ import pty
 import shutil
 import struct
 import subprocess
-import sys
 import tarfile
 import timeit
-import types
+import warnings
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
@@ -39,6 +39,9 @@ class Calls:
 
     def __reduce__(self) -> tuple:
         return self.call
+
+    def __call__(self) -> None:
+        """Stand where pickle wants a function: what the call gives is called."""
 
 
 class StorageOf:
@@ -98,7 +101,7 @@ GADGETS: dict[str, Callable[[Path], Any]] = {
         Calls(getattr, HistoryBuffer, 'register_statistics'), _touch(mark)
     ),
     'a class and its bases': lambda mark: Calls(type, 'Evil', (object,), dict(x=_touch(mark))),
-    'code object': lambda mark: Calls(types.FunctionType, _touch(mark), {}),
+    'marshal': lambda mark: Calls(marshal.loads, marshal.dumps(compile(f'open({str(mark)!r}, "w")', '', 'exec'))),
     'our own reader': lambda mark: Calls(load_file, str(mark)),
 }  # fmt: skip
 
@@ -168,10 +171,10 @@ def as_twins(content: Any, path: Path) -> None:
         sound = {info.filename: archive.read(info) for info in archive.infolist()}
     folder = next(iter(sound)).split('/')[0]
     raw = pickle.dumps(without_tensors(content), protocol=2)
-    with zipfile.ZipFile(path, 'w') as archive:
+    with zipfile.ZipFile(path, 'w') as archive, warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # of the name that is there twice
         for name, data in [*sound.items(), ('../../escaped.pkl', raw), (f'{folder}/data.pkl', raw)]:
-            with builtins_warnings_off():
-                archive.writestr(name, data)
+            archive.writestr(name, data)
 
 
 FORMS = dict(
@@ -186,15 +189,6 @@ def without_tensors(content: Any) -> Any:
     if type(content) is dict:
         return {key: without_tensors(value) for key, value in content.items()}
     return content
-
-
-def builtins_warnings_off():
-    """Silence the warning of a name that is there twice."""
-    import warnings
-
-    caught = warnings.catch_warnings()
-    warnings.simplefilter('ignore')
-    return caught
 
 
 def _zip(path: Path, entries: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> None:
@@ -256,9 +250,10 @@ PICKLES: dict[str, bytes] = {  # what stands in the data.pkl of an archive with 
     'a list in itself': b']q\x00h\x00a',
     '5000 lists in one another': b']' * 5000 + b'a' * 4999,
     '10^5 tuples in one another': b')' + b'\x85' * 10**5,
-    'a text a million times': _text('x' * 10**5) + b'q\x010](' + b'h\x01' * 10**5 + b'e',
+    'a text 10^5 times': b'](' + _text('x' * 10**5) + b'q\x01' + b'h\x01' * 10**5 + b'e',
     'a sparse tensor': _call(
-        'torch._utils', '_rebuild_sparse_tensor', _call('torch.serialization', '_get_layout', _text('torch.sparse_coo')),
+        'torch._utils', '_rebuild_sparse_tensor',
+        _call('torch.serialization', '_get_layout', _text('torch.sparse_coo')),
         _tuple(_tensor(0, 1, 1), _tensor(0, 1, 1), _tuple(_whole(HUGE))),
     ),
     'a memo that is not there': b'h\x05',
@@ -273,18 +268,11 @@ def write_bomb(name: str, path: Path) -> None:
 
 
 def write_zip_bomb(path: Path) -> None:
-    """Write a compressed archive of two MB with a tensor of 2 GB."""
-    entries = {'a/data.pkl': b'\x80\x02' + _tensor(1 << 29, 1, 1 << 29) + b'.', 'a/version': b'3\n'}
-    with zipfile.ZipFile(path, 'w', zipfile.ZIP_DEFLATED) as archive:
+    """Write a compressed archive of two MB with a tensor of 512 MB."""
+    entries = {'a/data.pkl': b'\x80\x02' + _tensor(1 << 27, 1, 1 << 27) + b'.', 'a/version': b'3\n'}
+    with zipfile.ZipFile(path, 'w', zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for name, data in entries.items():
             archive.writestr(name, data)
         with archive.open('a/data/0', 'w', force_zip64=True) as file:
-            for _ in range(2048):
+            for _ in range(512):
                 file.write(bytes(1 << 20))
-
-
-def size_of_process() -> int:
-    """Return the most memory that this process has had, in bytes."""
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == 'darwin' else 1024)

@@ -258,6 +258,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         torch.set_num_threads(1)
     try:
         with told_in_one_line():
+            if out.exists() and not out.is_dir():
+                raise FileExistsError(f'--out {out} is a file, a folder is needed')
             configs = read_configs(args.data_root, args.seed, args.scale)
             introduce(configs, out)
             results = dict(teacher=train('teacher', configs['teacher'], out))

@@ -228,6 +228,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise ValueError(f'--jobs must be at least 1, got {args.jobs}')
         if args.budget is not None and args.budget < 1:
             raise ValueError(f'--budget must be at least 1, got {args.budget}')
+        for option in args.cfg_options:
+            if '=' not in option:
+                raise ValueError(f'--cfg-options: key=value expected, got {option!r}')
         out, root = args.out.resolve(), args.data_root and str(Path(args.data_root).expanduser().resolve())
         budget = [] if args.budget is None else [f'train_cfg.budget={args.budget}']
         teachers, runs = plan_runs(

@@ -1,7 +1,6 @@
 """Read checkpoints without running code from them, and write files whole or not at all."""
 
 import json
-import mmap
 import os
 import re
 import stat
@@ -108,17 +107,15 @@ def _refuse_bombs(path: Path, size: int) -> None:
     Raises:
         ValueError: It is compressed, or parts of it lie over one another, or it asks for an array of zeros.
     """
-    with open(path, 'rb') as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        asks = content.find(b'\nbytearray\n') >= 0  # pickles name it so; torch would call it with any number
-    if asks:
-        raise ValueError('it holds a bytearray')
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
             raise ValueError('it is compressed, which no checkpoint of torch is')
-        if sum(entry.file_size for entry in entries) > size:
+        if sum(entry.file_size for entry in entries) > size or len({e.filename for e in entries}) < len(entries):
             raise ValueError('parts of it lie over one another')
+    if 'builtins.bytearray' in imported_names(path):  # torch would call it with any number
+        raise ValueError('it holds a bytearray')
 
 
 def _load(path: Path, map_location: Any) -> object:
@@ -159,6 +156,8 @@ def _what_it_is(path: Path) -> str | None:
         return 'it is a pointer of Git LFS: run git lfs pull'
     if start.startswith(b'pk\x03\x04') and not zipfile.is_zipfile(path):
         return 'it is cut short: copy or download it again'
+    if start.isascii() and start.replace(b'\n', b'').replace(b'\t', b'').decode().isprintable():
+        return 'it is a text file'
     return None
 
 
@@ -188,7 +187,12 @@ def write_json(obj: object, path: str | Path) -> None:
 
 def _replace(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Let ``write`` fill a temporary file beside ``path``, see it to the disk, then rename it to ``path``."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        raise IsADirectoryError(f'{path} is a folder: name a file to write')
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise NotADirectoryError(f'{path} cannot be written: {path.parent} is not a folder') from None
     temporary = path.with_name(f'.{path.name}.{uuid.uuid4().hex}.tmp')
     try:
         with open(temporary, 'wb') as file:

@@ -2,5 +2,7 @@
 
 from torture.attack import Family
 from torture.files import FILES
+from torture.fuzz import FUZZ
+from torture.mistakes import MADE
 
-FAMILIES: tuple[Family, ...] = (FILES,)
+FAMILIES: tuple[Family, ...] = (FILES, FUZZ, MADE)

@@ -36,21 +36,29 @@ class Refused(Exception):
 
 
 def refusal(action: Callable[[], object]) -> str:
-    """Return the one line by which ``action`` refuses; anything else is lost.
+    """Return the one line by which ``action`` refuses; anything else is lost."""
+    line = taken_or_refused(action)
+    assert line is not None, 'it was taken as if nothing were wrong with it'
+    return line
+
+
+def taken_or_refused(action: Callable[[], object]) -> str | None:
+    """Return the one line by which ``action`` refuses, None where it does not; anything else is lost.
 
     The exception is one that the docstrings name, raised in mmrecast's own code.
     """
     try:
         action()
+        return None
     except Refused as error:
         line = str(error)
     except TOLD as error:
         frames = traceback.extract_tb(error.__traceback__)
-        assert PACKAGE in Path(frames[-1].filename).resolve().parents, f'raised in {frames[-1]}: {error!r}'
+        own = PACKAGE in Path(frames[-1].filename).resolve().parents
+        assert own, f'raised in {frames[-1]}: {error!r}'
         line = explain(error)
-        assert '\n' not in str(error.args[0] if isinstance(error, KeyError) and error.args else error), repr(error)
-    else:
-        raise AssertionError('it was taken as if nothing were wrong with it')
+        said = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
+        assert '\n' not in said, repr(error)
     assert line and '\n' not in line and len(line) <= 1000, line
     return line
 
@@ -110,8 +118,8 @@ def _resumed_from_its_own(file: Path) -> None:
     work = file.parent / 'own'
     work.mkdir(exist_ok=True)
     (work / 'last_checkpoint').write_text(f'/elsewhere/{file.name}')
-    if not (work / file.name).exists():
-        os.symlink(file.resolve(), work / file.name)
+    if not os.path.lexists(work / file.name):
+        os.symlink(os.path.abspath(file), work / file.name)
     ready_runner(config(sound()), work_dir=str(work), resume=True)
 
 

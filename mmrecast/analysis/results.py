@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from math import isfinite
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +142,10 @@ def _read(file: Path) -> dict:
         ('plan', isinstance(plan, dict) and _are_objects(plan.get('entries'))),
         ('widths', isinstance(widths, dict) and isinstance(widths.get('layers'), dict)),
         ('stages', _are_objects(result['stages'])),
+        *((name, isinstance(result[name], str)) for name in ('method', 'dataset')),
+        *((name, isinstance(result.get(name), str | None)) for name in ('config', 'data_root', 'name')),
+        *((name, isinstance(result[name], int | None)) for name in ('seed', 'classes', 'val_images')),
+        ('start_images', all(isinstance(s.get('start_images'), int | None) for s in _objects(result['stages']))),
     ):
         if not good:
             raise ValueError(f'{file} is not the result of a run: {field} is not what a run writes')
@@ -153,14 +157,18 @@ def _read(file: Path) -> dict:
     numbers = {field: result[field] for field in ('images', 'seconds', 'top1')}
     numbers["the teacher's top1"] = teacher.get('top1')
     for field, value in numbers.items():
-        number = isinstance(value, (int, float)) and not isinstance(value, bool) and isfinite(value)
+        number = isinstance(value, int | float) and not isinstance(value, bool) and -inf < value < inf
         if not number and not ('top1' in field and value is None):
             raise ValueError(f'{file} is not the result of a run: {field} is {value!r}, not a number')
     return {**result, 'path': str(file)}
 
 
 def _are_objects(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(item, dict) for item in value)
+    return isinstance(value, list) and len(_objects(value)) == len(value)
+
+
+def _objects(value: object) -> list[dict]:
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
 def _refuse_different(results: Sequence[dict], field: str, what: str, as_compared: Callable[[Any], Any]) -> None:

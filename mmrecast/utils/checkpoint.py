@@ -41,14 +41,16 @@ def load_file(path: str | Path, map_location: Any = 'cpu') -> object:
             for far more than its own size.
     """
     path = Path(path)
-    if path.is_dir():
-        raise ValueError(f'{path} is not a readable checkpoint (it is a folder)')
-    size = _size_of(path)
+    shown = _shown(path)
+    try:
+        size = _size_of(path)
+        if size == 0:
+            raise ValueError('the file is empty')
+    except ValueError as error:
+        raise ValueError(f'{shown} is not a readable checkpoint ({error})') from None
     if size is None:
         beside = [file.name for file in path.parent.glob('*.pth')] if path.parent.is_dir() else []
-        raise FileNotFoundError(f'no checkpoint at {path}{nearest(path.name, beside)}')
-    if size == 0:
-        raise ValueError(f'{path} is not a readable checkpoint (the file is empty)')
+        raise FileNotFoundError(f'no checkpoint at {shown}{nearest(path.name, beside)}')
     try:
         _refuse_bombs(path, size)
         return settle(_load(path, map_location), size)
@@ -57,9 +59,9 @@ def load_file(path: str | Path, map_location: Any = 'cpu') -> object:
     except Exception as error:  # a damaged or hostile file may raise anything
         forbidden = _forbidden(path, str(error))
         if forbidden:
-            raise ValueError(f'{path} holds {forbidden}, which a checkpoint may not; it was not run') from None
+            raise ValueError(f'{shown} holds {forbidden}, which a checkpoint may not; it was not run') from None
         reason = _what_it_is(path) or (str(error).strip() or type(error).__name__).splitlines()[0].split('. ')[0]
-        raise ValueError(f'{path} is not a readable checkpoint ({reason})') from None
+        raise ValueError(f'{shown} is not a readable checkpoint ({reason})') from None
 
 
 def read_json(path: str | Path) -> object:
@@ -70,34 +72,40 @@ def read_json(path: str | Path) -> object:
         ValueError: It is no file, too large, or no JSON.
     """
     path = Path(path)
-    size = _size_of(path)
-    if size is None:
-        raise FileNotFoundError(f'there is no file {path}')
-    if size > MAX_JSON:
-        raise ValueError(f'{path} has {size:,} bytes, a JSON file of at most {MAX_JSON:,} is expected')
     try:
+        size = _size_of(path)
+        if size is None:
+            raise FileNotFoundError(f'there is no file {_shown(path)}')
+        if size > MAX_JSON:
+            raise ValueError(f'it has {size:,} bytes, a JSON file of at most {MAX_JSON:,} is expected')
         return json.loads(path.read_text(encoding='utf-8'))
-    except (ValueError, RecursionError) as error:  # of its nesting
-        raise ValueError(f'{path} is not JSON: {error}') from error
+    except (ValueError, RecursionError) as error:  # the latter of its nesting
+        raise ValueError(f'{_shown(path)} is not JSON: {error}') from error
+
+
+def _shown(path: Path) -> str:
+    """Return a path for a message of one line; a name can hold line breaks, and thousands of characters."""
+    text = ''.join(sign if sign.isprintable() else '?' for sign in str(path))
+    return text if len(text) < 300 else f'{text[:200]}…{text[-60:]}'
 
 
 def _size_of(path: Path) -> int | None:
     """Return the bytes of a file, None where there is nothing.
 
     Raises:
-        ValueError: It is a folder, a link that leads round in a circle, or a pipe or device, which could be waited for.
+        ValueError: It is a folder, a link that leads round in a circle, or a pipe or device, which could be waited for;
+            the message says which alone.
     """
     try:
         found = path.stat()
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:  # a name that is too long, or holds a zero
-        reason = getattr(error, 'strerror', None) or error
-        raise ValueError(f'{str(path)[:200]!r} cannot be read ({reason})') from None
+        raise ValueError(getattr(error, 'strerror', None) or str(error)) from None
     if stat.S_ISDIR(found.st_mode):
-        raise ValueError(f'{path} is a folder, a file is needed')
+        raise ValueError('it is a folder')
     if not stat.S_ISREG(found.st_mode):
-        raise ValueError(f'{path} is a pipe or a device, a file is needed')
+        raise ValueError('it is a pipe or a device')
     return found.st_size
 
 

@@ -113,9 +113,15 @@ def imported_names(path: Path) -> list[str]:
     if not zipfile.is_zipfile(path):
         with open(path, 'rb') as file:
             return _scan(file)
-    with zipfile.ZipFile(path) as archive:
-        pickles = [name for name in archive.namelist() if name.endswith('data.pkl')]
-        return [name for entry in pickles for name in _scan(io.BytesIO(archive.read(entry)))]
+    found: list[str] = []
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for entry in archive.namelist():
+                if entry.endswith('data.pkl'):
+                    found += _scan(io.BytesIO(archive.read(entry)))
+    except Exception:  # a damaged archive may raise anything
+        pass
+    return found
 
 
 def _scan(file: BinaryIO) -> list[str]:

@@ -214,12 +214,18 @@ def test_a_bytearray_is_not_made(form, tmp_path):
 def test_what_is_no_file(tmp_path):
     os.mkfifo(tmp_path / 'pipe.pth')
     (tmp_path / 'loop.pth').symlink_to(tmp_path / 'loop.pth')
-    for name, said in dict(pipe='is a pipe or a device', loop='Too many levels of symbolic links').items():
+    for name, said in dict(pipe='it is a pipe or a device', loop='Too many levels of symbolic links').items():
         for read in (load_file, read_json):
-            with pytest.raises(ValueError, match=f'{name}.pth.* {said}'):
+            with pytest.raises(ValueError, match=f'{name}.pth is not .*{said}'):
                 read(tmp_path / f'{name}.pth')
-    with pytest.raises(ValueError, match='cannot be read .File name too long'):
-        load_file(tmp_path / ('x' * 5000))
+    for name, said in {
+        'x' * 5000: 'xxx…xxx.* .File name too long',
+        'a\nb': 'a.b is not a readable .*it is a text file',
+    }.items():
+        (tmp_path / 'a\nb').write_text('x')
+        with pytest.raises(ValueError, match=said) as caught:
+            load_file(tmp_path / name)
+        assert '\n' not in str(caught.value) and len(str(caught.value)) < 400
 
 
 def test_json_of_strangers(tmp_path):
@@ -234,7 +240,7 @@ def test_json_of_strangers(tmp_path):
     with pytest.raises(ValueError, match='x.json is not JSON: '):
         read_json(path)
     os.truncate(path, 1 << 30)
-    with pytest.raises(ValueError, match='has 1,073,741,824 bytes, a JSON file of at most 268,435,456 is expected'):
+    with pytest.raises(ValueError, match='it has 1,073,741,824 bytes, a JSON file of at most 268,435,456 is expected'):
         read_json(path)
     with pytest.raises(FileNotFoundError, match='there is no file .*none.json'):
         read_json(tmp_path / 'none.json')

@@ -117,7 +117,7 @@ def _ready(file: Path, resume: bool = False, **model: object) -> None:
 def _resumed_from_its_own(file: Path) -> None:
     work = file.parent / 'own'
     work.mkdir(exist_ok=True)
-    (work / 'last_checkpoint').write_text(f'/elsewhere/{file.name}')
+    (work / 'last_checkpoint').write_bytes(os.fsencode(f'/elsewhere/{file.name}'))
     if not os.path.lexists(work / file.name):
         os.symlink(os.path.abspath(file), work / file.name)
     ready_runner(config(sound()), work_dir=str(work), resume=True)

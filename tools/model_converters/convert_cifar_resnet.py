@@ -7,6 +7,7 @@ from pathlib import Path
 from mmrecast.models import convert_cifar_resnet, revert_cifar_resnet
 from mmrecast.models.load import state_of
 from mmrecast.utils.checkpoint import load_file, save_file
+from mmrecast.utils.mistakes import explain
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -49,7 +50,7 @@ def main(argv: list[str] | None = None) -> None:
     try:
         count = convert(args.src, args.dst, args.revert, args.force)
     except (OSError, ValueError) as error:
-        sys.exit(f'error: {error}')
+        sys.exit(f'error: {explain(error)}')
     print(f'wrote {count} entries to {args.dst}')
 
 

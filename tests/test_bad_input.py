@@ -113,7 +113,11 @@ def contents(folder: Path) -> dict[str, bytes | None]:
 @pytest.fixture(scope='module')
 def files(tmp_path_factory) -> Path:
     """A folder of sound and broken files, and of a finished run."""
-    folder = tmp_path_factory.mktemp('files')
+    return fill(tmp_path_factory.mktemp('files'))
+
+
+def fill(folder: Path) -> Path:
+    """Fill a folder with sound and broken files, and a finished run."""
     torch.manual_seed(0)
     widths = dict(teacher={}, other={}, deeper=dict(depth=14), wider=dict(widths=(4, 8, 16)))
     for name, arguments in widths.items():

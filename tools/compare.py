@@ -60,7 +60,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     with told_in_one_line():
         out = check_folder(args.out)
         register_all_modules()
-        import_modules_from_strings(args.modules)
+        try:
+            import_modules_from_strings(args.modules)
+        except ImportError as error:
+            raise ImportError(f'--import: {error}; a module of yours needs its folder on PYTHONPATH') from error
         rounds = {size: ROUNDS.get(size, 30) if args.repeats is None else args.repeats for size in sizes}
         comparison = compare(args.work_dirs, rounds, args.device, args.threads, args.same_data, say)
         command = f'python {shlex.join(sys.argv if argv is None else [sys.argv[0], *argv])}'

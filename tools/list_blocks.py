@@ -21,6 +21,7 @@ from mmrecast.surgery.chain import Chain, find_chain
 from mmrecast.surgery.plan import make_plan, sources_of
 from mmrecast.utils.cli import KeyValues, told_in_one_line
 from mmrecast.utils.setup_env import register_all_modules
+from mmrecast.utils.shapes import check_shape
 
 
 def chain_table(chain: Chain, targets: dict[str, str]) -> str:
@@ -60,7 +61,7 @@ def main() -> None:
     args = parser.parse_args()
     with told_in_one_line():
         configs = network_configs(args.config, args.cfg_options)
-        recipe, shape = configs.recipe, tuple(args.shape or configs.input_shape)
+        recipe, shape = configs.recipe, check_shape(args.shape or configs.input_shape)
         register_all_modules()
         teacher = build_network(constructor_of(configs.source or configs.teacher or configs.student)).eval()
         chain = find_chain(teacher, shape, (*(sources_of(recipe) if recipe else ()), *args.source))

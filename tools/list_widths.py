@@ -28,6 +28,7 @@ from mmrecast.surgery.channels import trace_channels
 from mmrecast.surgery.width_rules import RULES, adjoined_groups, check_divisor, divisors_for
 from mmrecast.utils.cli import KeyValues, told_in_one_line
 from mmrecast.utils.setup_env import register_all_modules
+from mmrecast.utils.shapes import check_shape
 
 
 def alpha_of(words: Sequence[str]) -> int | dict[str, int]:
@@ -132,7 +133,7 @@ def main() -> None:
     with told_in_one_line():
         given = dict(alpha=args.alpha and alpha_of(args.alpha), above=args.above, rule=args.rule, exclude=args.exclude)
         configs = network_configs(args.config, args.cfg_options)
-        shape = tuple(args.shape or configs.input_shape)
+        shape = check_shape(args.shape or configs.input_shape)
         options = dict(configs.narrowing or {}) | {key: value for key, value in given.items() if value is not None}
         searched = configs.divisors if 'alpha' not in options else None
         alpha = options.pop('alpha', 4 if searched is None else max(searched))

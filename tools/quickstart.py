@@ -30,7 +30,7 @@ from mmrecast.analysis.students import network_name
 from mmrecast.apis import ready_runner
 from mmrecast.engine import StagedRunner
 from mmrecast.registry import DATASETS
-from mmrecast.utils.checkpoint import copy_file, write_json, write_text
+from mmrecast.utils.checkpoint import copy_file, read_json, write_json, write_text
 from mmrecast.utils.cli import told_in_one_line
 from mmrecast.utils.setup_env import register_all_modules
 from mmrecast.utils.work_dir_lock import lock_work_dir
@@ -167,8 +167,9 @@ def train(name: str, cfg: Config, out: Path, teacher: Path | None = None) -> dic
 def finished(folder: Path) -> dict | None:
     """Return the result of a run that is complete, None for any other."""
     file = folder / 'result.json'
-    result = json.loads(file.read_text(encoding='utf-8')) if file.is_file() else {}
-    return result if result.get('complete') and (folder / 'student.pth').is_file() else None
+    result = read_json(file) if file.is_file() else None
+    done = isinstance(result, dict) and result.get('complete')
+    return result if done and (folder / 'student.pth').is_file() else None
 
 
 def first_change(before: str, after: str) -> str:
@@ -258,6 +259,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         torch.set_num_threads(1)
     try:
         with told_in_one_line():
+            if out.exists() and not out.is_dir():
+                raise FileExistsError(f'--out {out} is a file, a folder is needed')
             configs = read_configs(args.data_root, args.seed, args.scale)
             introduce(configs, out)
             lock = lock_work_dir(str(out))  # held to the end: another quickstart may start anew what this one trains

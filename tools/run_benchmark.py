@@ -17,7 +17,6 @@ one leaves the full network, too) has a row for each:
 """
 
 import argparse
-import json
 import os
 import shlex
 import subprocess
@@ -27,7 +26,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from mmrecast.utils.checkpoint import write_json
+from mmrecast.utils.checkpoint import read_json, write_json
 from mmrecast.utils.cli import told_in_one_line
 from mmrecast.utils.config_file import read_config
 from mmrecast.utils.names import nearest
@@ -58,8 +57,8 @@ class Run:
     def result(self) -> dict | None:
         """Return the result if the run is finished."""
         file = self.work_dir / 'result.json'
-        content = json.loads(file.read_text()) if file.is_file() else {}
-        return content if content.get('complete') else None
+        content = read_json(file) if file.is_file() else None
+        return content if isinstance(content, dict) and content.get('complete') else None
 
     def others(self) -> list['Run']:
         """Return, of a finished run, the further networks that it left, each as a run that is finished."""
@@ -229,6 +228,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise ValueError(f'--jobs must be at least 1, got {args.jobs}')
         if args.budget is not None and args.budget < 1:
             raise ValueError(f'--budget must be at least 1, got {args.budget}')
+        for option in args.cfg_options:
+            if '=' not in option:
+                raise ValueError(f'--cfg-options: key=value expected, got {option!r}')
         out, root = args.out.resolve(), args.data_root and str(Path(args.data_root).expanduser().resolve())
         budget = [] if args.budget is None else [f'train_cfg.budget={args.budget}']
         teachers, runs = plan_runs(

@@ -10,6 +10,7 @@ from mmengine.model import BaseModule
 from torch import nn
 
 from mmrecast.surgery.student_file import Origin, build_source, is_weight_file
+from mmrecast.utils.checkpoint import load_file
 
 
 def start_network(source: Mapping | str | Path | nn.Module) -> tuple[nn.Module, Origin]:
@@ -25,9 +26,23 @@ def start_network(source: Mapping | str | Path | nn.Module) -> tuple[nn.Module, 
     network, constructor = build_source(source)
     begun = isinstance(source, nn.Module) or is_weight_file(source) or hasattr(network, 'origin')
     if isinstance(network, BaseModule) and not begun and not network.is_init:
+        for module in network.modules():
+            check_pretrained(getattr(module, 'init_cfg', None))
         with _to_file_only():
             network.init_weights()
     return network, getattr(network, 'origin', None) or Origin(constructor)
+
+
+def check_pretrained(init_cfg: object) -> None:
+    """Read the local files of weights that an ``init_cfg`` names, for mmengine's own reading tells faults in its way.
+
+    Raises:
+        FileNotFoundError, ValueError: As ``utils.checkpoint.load_file``.
+    """
+    for one in init_cfg if isinstance(init_cfg, list | tuple) else [init_cfg]:
+        file = one.get('checkpoint') if isinstance(one, Mapping) else None
+        if isinstance(file, str) and '://' not in file:
+            load_file(file)
 
 
 @contextmanager

@@ -9,11 +9,11 @@
                                    "milliseconds": [[0.71, 0.38, 0.21], …]}, …}}
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mmrecast.surgery.channel_graph import ChannelGraph, Layer, size
+from mmrecast.utils.checkpoint import read_json
 from mmrecast.utils.names import nearest
 
 FORMAT = 'mmrecast.width_latency/1'
@@ -64,11 +64,7 @@ class WidthTable:
         if not path.is_file():
             beside = [file.name for file in path.parent.glob('*.json')] if path.parent.is_dir() else []
             raise FileNotFoundError(f'there is no latency table {path}{nearest(path.name, beside)}')
-        try:
-            content = json.loads(path.read_text(encoding='utf-8'))
-        except ValueError as error:
-            raise ValueError(f'{path} is no JSON: {error}') from error
-        return cls(content, graph, str(path))
+        return cls(read_json(path), graph, str(path))
 
     def milliseconds(self, path: str, chosen: Mapping[str, int]) -> float:
         """Return how long a layer takes.

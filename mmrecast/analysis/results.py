@@ -2,9 +2,12 @@
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from math import isfinite
+from math import inf
 from pathlib import Path
 from typing import Any
+
+from mmrecast.utils.checkpoint import read_json
+from mmrecast.utils.shapes import check_shape
 
 REQUIRED = ('method', 'seed', 'dataset', 'classes', 'stages', 'images', 'seconds', 'top1', 'val_images')
 ONE_TEACHER = 0.05  # points of top-1 by which one teacher may differ between two measurements
@@ -126,10 +129,7 @@ def _result_files(path: Path) -> list[Path]:
 
 
 def _read(file: Path) -> dict:
-    try:
-        result = json.loads(file.read_text(encoding='utf-8'))
-    except ValueError as error:
-        raise ValueError(f'{file} is not JSON: {error}') from error
+    result = read_json(file)
     if not isinstance(result, dict):
         raise ValueError(f'{file} is not the result of a run: it holds no object')
     missing = [field for field in REQUIRED if field not in result]
@@ -142,20 +142,33 @@ def _read(file: Path) -> dict:
         ('plan', isinstance(plan, dict) and _are_objects(plan.get('entries'))),
         ('widths', isinstance(widths, dict) and isinstance(widths.get('layers'), dict)),
         ('stages', _are_objects(result['stages'])),
+        *((name, isinstance(result[name], str)) for name in ('method', 'dataset')),
+        *((name, isinstance(result.get(name), str | None)) for name in ('config', 'data_root', 'name')),
+        *((name, isinstance(result[name], int | None)) for name in ('seed', 'classes', 'val_images')),
+        ('start_images', all(isinstance(s.get('start_images'), int | None) for s in _objects(result['stages']))),
     ):
         if not good:
             raise ValueError(f'{file} is not the result of a run: {field} is not what a run writes')
+    if result.get('input_shape') is not None:
+        try:
+            check_shape(result['input_shape'])
+        except ValueError as error:
+            raise ValueError(f'{file} is not the result of a run: {error}') from error
     numbers = {field: result[field] for field in ('images', 'seconds', 'top1')}
     numbers["the teacher's top1"] = teacher.get('top1')
     for field, value in numbers.items():
-        number = isinstance(value, (int, float)) and not isinstance(value, bool) and isfinite(value)
+        number = isinstance(value, int | float) and not isinstance(value, bool) and -inf < value < inf
         if not number and not ('top1' in field and value is None):
             raise ValueError(f'{file} is not the result of a run: {field} is {value!r}, not a number')
     return {**result, 'path': str(file)}
 
 
 def _are_objects(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(item, dict) for item in value)
+    return isinstance(value, list) and len(_objects(value)) == len(value)
+
+
+def _objects(value: object) -> list[dict]:
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
 def _refuse_different(results: Sequence[dict], field: str, what: str, as_compared: Callable[[Any], Any]) -> None:

@@ -9,10 +9,10 @@ script's of tools/benchmarks and is passed over.
 A file of latencies, latency_NAME.json, is what tools/analysis_tools/benchmark_latency.py wrote.
 """
 
-import json
 from pathlib import Path
 
 from mmrecast.analysis.results import check_comparable
+from mmrecast.utils.checkpoint import read_json
 
 _NEEDED = ('method', 'seed', 'dataset', 'classes', 'stages', 'images', 'seconds', 'top1', 'val_images', 'machine')
 
@@ -58,10 +58,4 @@ def read_latencies(folder: str | Path) -> dict[str, dict]:
 
 
 def _files(folder: str | Path, pattern: str) -> list[tuple[Path, object]]:
-    found = []
-    for path in sorted(Path(folder).glob(pattern)):
-        try:
-            found.append((path, json.loads(path.read_text(encoding='utf-8'))))
-        except ValueError as error:
-            raise ValueError(f'{path} is not JSON: {error}') from error
-    return found
+    return [(path, read_json(path)) for path in sorted(Path(folder).glob(pattern))]

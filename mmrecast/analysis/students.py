@@ -11,8 +11,9 @@ from torch import nn
 from mmrecast.analysis.activations import fill_statistics
 from mmrecast.analysis.results import ONE_TEACHER, is_narrowed, student_key, teacher_top1
 from mmrecast.models import build_network, check_constructor, untrained
-from mmrecast.surgery.student_file import is_student, load_student, recast_network
+from mmrecast.surgery.student_file import is_student, load_student
 from mmrecast.surgery.widths import Widths
+from mmrecast.utils.building import bounded_building
 from mmrecast.utils.checkpoint import load_file
 from mmrecast.utils.mistakes import explain
 
@@ -129,19 +130,19 @@ def load_networks(results: Sequence[dict], input_shape: Sequence[int]) -> Networ
                 raise ValueError(result['absent'])
             networks.students[key] = load_student(_student_file(result))
             if result.get('plan'):
-                networks.sources[key] = _built(result['constructor'])
+                networks.sources[key] = _built(result['constructor'], result)
             networks.absent.pop(key, None)
         except _UNUSABLE as error:
             networks.students.pop(key, None)
             networks.absent.setdefault(key, explain(error))
-    constructors = [constructor for constructor, _ in teacher_constructors(results)]
+    constructors = teacher_constructors(results)
     absent = 'no student.pth here tells what network it is; its own work directory would'
     teacher = None
     try:
         if own:
             teacher = load_student(_student_file(own[0]))
         elif constructors:
-            teacher = fill_statistics(_built(constructors[0]), input_shape)
+            teacher = fill_statistics(_built(*constructors[0]), input_shape)
     except _UNUSABLE as error:
         absent = explain(error)
     if teacher is None:
@@ -219,7 +220,9 @@ def _width_share(result: dict) -> float | None:
     """Return how many filters a narrowed student's convolutions have over those of what was narrowed."""
     try:
         constructor = result['constructor']
-        network = recast_network(constructor, result['plan']) if result.get('plan') else _built(constructor)
+        if result.get('plan'):
+            constructor = dict(type='RecastNetwork', source=constructor, plan=result['plan'])
+        network = _built(constructor, result)
         kept = Widths.from_dict(result['widths']).layers
         convolutions = {path: m.out_channels for path, m in network.named_modules() if isinstance(m, nn.Conv2d)}
     except _UNUSABLE:
@@ -236,7 +239,9 @@ def _refuse_other_teachers(results: Sequence[dict]) -> None:
         if _text(other) == _text(first):
             continue
         try:
-            shapes = [{k: v.shape for k, v in _built(c).state_dict().items()} for c in (first, other)]
+            shapes = [
+                {k: v.shape for k, v in _built(c, r).state_dict().items()} for c, r in ((first, told), (other, result))
+            ]
         except _UNUSABLE:  # networks of classes that are not registered here: their notes will say so
             continue
         if shapes[0] != shapes[1]:
@@ -246,9 +251,12 @@ def _refuse_other_teachers(results: Sequence[dict]) -> None:
             )
 
 
-def _built(constructor: dict) -> nn.Module:
+def _built(constructor: dict, result: dict) -> nn.Module:
+    """Build the network that a run's files describe."""
     check_constructor(constructor)
-    return build_network(untrained(constructor)).eval()
+    file = _student_file(result)
+    with bounded_building(f'a network of {file}', file.stat().st_size if file.is_file() else 0):
+        return build_network(untrained(constructor)).eval()
 
 
 def _student_file(result: dict) -> Path:

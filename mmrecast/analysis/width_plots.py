@@ -1,12 +1,12 @@
 """Draw how a search for widths went: expected widths over its epochs, and the probabilities at its end."""
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from mmrecast.analysis.plots import check_matplotlib
+from mmrecast.utils.checkpoint import read_json
 
 WIDTHS = 'widths.json'
 COLOURS = 'Blues'  # the wider, the darker
@@ -33,7 +33,7 @@ def read_widths(work_dir: str | Path) -> list[dict]:
     if not path.is_file():
         raise FileNotFoundError(f"{work_dir} holds no {WIDTHS}: train with custom_hooks=[dict(type='WidthHook')]")
     try:
-        records = json.loads(path.read_text())
+        records = read_json(path)
         for record in records:
             for name in ('stage', 'epoch', 'iter'):
                 int(record[name])

@@ -24,6 +24,7 @@ from mmrecast.surgery.widths import Widths
 from mmrecast.utils.checkpoint import load_file
 from mmrecast.utils.config_file import read_config
 from mmrecast.utils.setup_env import register_all_modules
+from mmrecast.utils.shapes import check_shape
 
 IMAGE = (3, 224, 224)
 SEARCHED = 'DifferentiableAdjoinedNetwork'
@@ -111,7 +112,7 @@ def networks_of(source: str | Path, input_shape: Sequence[int] | None = None) ->
         KeyError: A type is not registered.
     """
     if input_shape is not None:
-        input_shape = _checked(input_shape)
+        input_shape = check_shape(input_shape)
     register_all_modules()
     if is_weight_file(source):
         return _of_file(str(source), input_shape)
@@ -172,7 +173,7 @@ def network_configs(source: str | Path, options: Mapping[str, object] | None = N
     maker = student if makes else model
     recipe, teacher = maker.get('recipe'), model.get('teacher')
     preprocessor = model.get('data_preprocessor') or cfg.get('data_preprocessor') or {}
-    shape = _checked(maker.get('input_shape') or preprocessor.get('input_shape') or IMAGE)
+    shape = check_shape(maker.get('input_shape') or preprocessor.get('input_shape') or IMAGE)
     name = Path(text).stem
     if recipe is not None:
         origin = maker.get('source') or teacher
@@ -216,7 +217,7 @@ def _noted_shape(path: str) -> Shape:
     """Return the input shape that a run noted in its student file, else that of ImageNet."""
     meta = load_file(path).get('meta')
     noted = meta.get('input_shape') if isinstance(meta, Mapping) else None
-    return _checked(noted) if isinstance(noted, list | tuple) else IMAGE
+    return check_shape(noted) if isinstance(noted, list | tuple) else IMAGE
 
 
 def _file_name(path: str) -> str:
@@ -230,10 +231,3 @@ def _file_name(path: str) -> str:
 
 def _built(constructor: dict | None) -> nn.Module | None:
     return None if constructor is None else build_network(constructor).eval()
-
-
-def _checked(shape: Sequence[int]) -> Shape:
-    whole = all(isinstance(size, int) and not isinstance(size, bool) and size > 0 for size in shape)
-    if len(shape) != 3 or not whole:
-        raise ValueError(f'an input shape is three numbers (C, H, W) of at least 1, got {tuple(shape)}')
-    return tuple(shape)

@@ -139,7 +139,7 @@ def test(cfg: Config, checkpoint: str, **kwargs) -> dict:
     """
     cfg = prepare(cfg, **kwargs)
     if cfg.get('test_dataloader') is None:
-        raise ValueError(f'{cfg.filename} has no test_dataloader')
+        raise ValueError(f'{cfg.filename} has no test_dataloader: give it one, with test_cfg and test_evaluator')
     content = load_file(checkpoint)
     runner = build_runner(cfg)
     if is_student(content):

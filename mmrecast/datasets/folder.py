@@ -81,11 +81,13 @@ def _decode(files: Sequence[Path], shape: tuple[int, int, int]) -> np.ndarray:
     images = np.empty((len(files), *shape), dtype=np.uint8)
     for position, path in enumerate(files):
         try:
+            if not path.is_file():
+                raise OSError('it is no file, or a link to none')  # a pipe would be waited for
             with Image.open(path) as image:
                 pixels = np.asarray(image.convert('RGB'))  # (H, W, 3)
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             reason = 'unknown format' if isinstance(error, UnidentifiedImageError) else error
-            raise ValueError(f'{path} is not a readable image ({reason})') from error
+            raise ValueError(f'{path} is not a readable image ({reason}): replace or remove it') from error
         if pixels.shape[:2] != shape[1:]:
             height, width = pixels.shape[:2]
             raise ValueError(f'{path} is {height}x{width} pixels, expected {shape[1]}x{shape[2]}')

@@ -1,6 +1,8 @@
 """ILSVRC 2012 (ImageNet-1k): mmpretrain's dataset, checked when it is built and augmented the same at every resume."""
 
+import os
 import random
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +12,7 @@ import torch
 from mmengine import fileio
 from mmpretrain.datasets import ImageNet as _ImageNet
 from mmpretrain.datasets.custom import find_folders, get_samples
+from PIL import Image, UnidentifiedImageError
 from torch.utils.data import get_worker_info
 
 from mmrecast.registry import DATASETS
@@ -53,12 +56,14 @@ class ImageNet(_ImageNet):
         Raises:
             ValueError: It cannot be read, or not be transformed.
         """
+        path = self.get_data_info(idx)['img_path']
         try:
+            _check_image(path)
             with _numbers_of(self.seed, int(self._epoch), idx):
                 return super().prepare_data(idx)
         except Exception as error:
             reason = ' '.join(str(error).split()) or type(error).__name__
-            raise ValueError(f'{self.get_data_info(idx)["img_path"]} cannot be used: {reason}') from error
+            raise ValueError(f'{path} cannot be used: {reason}') from error
 
     def load_data_list(self) -> list[dict]:
         """Return path and label of every image; mmpretrain calls it when the dataset is built."""
@@ -102,6 +107,25 @@ class ImageNet(_ImageNet):
                 f'{", ".join(names[:3])}{more}; it has {len(folders) - len(names)} of {len(folders)} classes'
             )
         return samples
+
+
+def _check_image(path: str) -> None:
+    """Look at an image's head: a pipe would be waited for, and a small file can stand for a huge image.
+
+    Raises:
+        OSError: It is no file, or no image.
+        Image.DecompressionBombError: It has more than some 180 million pixels.
+    """
+    if '://' in path:  # not on this machine
+        return
+    if not os.path.isfile(path):
+        raise OSError('it is no file; remove it')
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore', Image.DecompressionBombWarning)
+            Image.open(path).close()
+    except UnidentifiedImageError:
+        raise OSError('it is no image that can be read; replace or remove it') from None
 
 
 @contextmanager

@@ -126,7 +126,11 @@ def read_block(path: Path, fingerprint: dict) -> dict:
     if different:
         raise ValueError(f'{path} was written with another {", ".join(different)}')
     state = content['state']
-    sound = isinstance(state, dict) and all(isinstance(value, Tensor) for value in state.values())
+    sound = (
+        isinstance(state, dict)
+        and isinstance(content['record'], dict)
+        and all(isinstance(value, Tensor) for value in state.values())
+    )
     if not sound or content['digest'] != _digest(content['record'], state):
         raise ValueError(f'{path} is damaged: its digest is not that of what it holds')
     return content

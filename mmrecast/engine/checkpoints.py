@@ -1,16 +1,19 @@
 """Checkpoints of staged runs: which one is the latest, what it must hold, and the random state that goes with it."""
 
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mmrecast.engine.scheduled import restore_scheduled
 from mmrecast.stages import Stage
 from mmrecast.surgery.student_file import is_student
 from mmrecast.utils.checkpoint import load_file
+from mmrecast.utils.mistakes import explain
 
 LAST = 'last_checkpoint'
 
@@ -24,9 +27,51 @@ def read_checkpoint(filename: str) -> dict:
     """
     content = load_file(filename)
     if isinstance(content, dict) and {'staged', 'fingerprint', 'state_dict'} <= set(content):
+        _check_form(content, filename)
         return content
     what = 'a student, without the state of its training' if is_student(content) else 'no checkpoint of a staged run'
     raise ValueError(f"{filename} is {what}: give a stage*_iter*.pth of a work dir; weights go to the model's config")
+
+
+def _check_form(content: dict, filename: str) -> None:
+    """Refuse a checkpoint in whose parts anything else stands than a run writes.
+
+    Raises:
+        ValueError: The message names the part.
+    """
+    staged, state = content['staged'], content['state_dict']
+    numbers = ('epoch', 'iter', 'stage_epoch', 'stage_iter', 'batch', 'stage')
+    forms = dict(
+        staged=isinstance(staged, dict)
+        and all(type(staged.get(name)) is int and staged[name] >= 0 for name in numbers)
+        and isinstance(staged.get('started'), bool)
+        and all(isinstance(staged.get(name), list) for name in ('schedule', 'history'))
+        and all(isinstance(s, dict) and {'kind', 'block', 'iters'} <= s.keys() for s in staged['schedule'])
+        and staged['stage'] <= len(staged['schedule']),
+        fingerprint=isinstance(content['fingerprint'], dict),
+        state_dict=isinstance(state, dict)
+        and all(isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()),
+        structure=isinstance(content.get('structure'), dict | None),
+        random=isinstance(content.get('random', []), list),
+        message_hub=isinstance(content.get('message_hub', {}), dict),
+        scheduled=isinstance(content.get('scheduled', {}), dict),
+    )
+    wrong = [name for name, good in forms.items() if not good]
+    if wrong:
+        raise ValueError(f'{filename} is damaged: {", ".join(wrong)} of it is not what a run writes; give an older one')
+
+
+@contextmanager
+def restoring(filename: str = 'the checkpoint') -> Iterator[None]:
+    """Turn whatever damaged parts of a checkpoint raise inside into one line.
+
+    Raises:
+        ValueError: Something in it is not what a run writes.
+    """
+    try:
+        yield
+    except (LookupError, TypeError, AttributeError, RuntimeError, ArithmeticError) as error:
+        raise ValueError(f'{filename} is damaged: {type(error).__name__}: {explain(error)}') from error
 
 
 def load_student_state(model: nn.Module, content: dict, filename: str) -> None:
@@ -40,9 +85,10 @@ def load_student_state(model: nn.Module, content: dict, filename: str) -> None:
     if different:
         raise ValueError(f'{filename} was written with another {", ".join(different)} than the config has')
     structure = content.get('structure') or {}
-    model.restore_structure(staged_stages(staged), staged['stage'], staged['started'], structure)
-    load_strictly(model, content['state_dict'], filename)
-    restore_scheduled(model, content)
+    with restoring(filename):
+        model.restore_structure(staged_stages(staged), staged['stage'], staged['started'], structure)
+        load_strictly(model, content['state_dict'], filename)
+        restore_scheduled(model, content)
 
 
 def staged_stages(staged: dict) -> list:
@@ -71,7 +117,8 @@ def latest_checkpoint(work_dir: str) -> str:
     note = Path(work_dir) / LAST
     if not note.is_file():
         raise ValueError(f'nothing to resume in {work_dir}: it holds no {LAST}; leave --resume out to start')
-    named = Path(note.read_text().strip())
+    with open(note, 'rb') as file:
+        named = Path(file.read(4096).decode(errors='replace').strip().replace('\0', '?'))
     path = Path(work_dir) / named.name  # the work dir may have moved
     if not path.is_file():
         raise ValueError(f'nothing to resume: {note} names {named.name}, which is not there')

@@ -29,6 +29,7 @@ from mmrecast.engine.checkpoints import (
     load_student_state,
     random_state,
     read_checkpoint,
+    restoring,
     without_processes,
 )
 from mmrecast.engine.determinism import named_operator, prepare_workspace
@@ -345,6 +346,7 @@ class StagedRunner(Runner):
         named = self.bare_model.named_parameters()
         return {name: parameter.grad.cpu() for name, parameter in named if parameter.grad is not None}
 
+    @restoring()
     def restore_training(self, content: dict) -> None:
         """Bring the stage's optimiser(s) and schedulers, what they change and gradients that wait to a checkpoint's."""
         self.optim_wrapper.load_state_dict(content['optimizer'])

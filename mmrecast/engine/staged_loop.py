@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from mmrecast.engine.batches import batch_size, check_loader, counted, evenly_spaced, for_one_process, loader_from
 from mmrecast.engine.block_parallel import train_blocks
 from mmrecast.engine.budget import within_budget
-from mmrecast.engine.checkpoints import load_strictly, random_state, set_random_state
+from mmrecast.engine.checkpoints import load_strictly, random_state, restoring, set_random_state
 from mmrecast.engine.hooks import check_hooks
 from mmrecast.engine.numbers import check_images, check_start, check_weights, starting, stop_line
 from mmrecast.engine.optimizers import fit_scheduler
@@ -515,6 +515,7 @@ class StagedLoop(BaseLoop):
         self.stage_index, self.started = content['staged']['stage'], content['staged']['started']
         self._resumed = content
 
+    @restoring()
     def _restore(self, content: dict) -> None:
         staged = content['staged']
         self.model.restore_structure(self.stages, self.stage_index, self.started, content.get('structure') or {})
@@ -528,6 +529,7 @@ class StagedLoop(BaseLoop):
         self._pending_random = content['random'][rank] if len(content['random']) == processes else None
         self._resumed = None
 
+    @restoring()
     def _set_random(self) -> None:
         set_random_state(self._pending_random)
         self._pending_random = None

@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import re
 from collections.abc import Iterator, Mapping
 
 from mmengine.registry import MODELS as ROOT_MODELS
@@ -21,8 +22,15 @@ _REFUSED_MODULES = (
     'mmpretrain.models.backbones.timm_backbone',
     'mmpretrain.models.classifiers.hugging_face',
     'mmpretrain.models.classifiers.timm',
+    'mmpretrain.models.heads.grounding_head',
+    'mmpretrain.models.heads.vqa_head',
     'mmpretrain.models.multimodal',
+    'mmpretrain.models.retrievers',
     'mmpretrain.models.selfsup',
+)
+# What a class might open, whichever argument it stands for: mmengine fetches addresses and unpickles by the suffix.
+_FILE = re.compile(
+    r'[/\\]|^~|^\.\.?$|\.(bin|ckpt|csv|gz|json|npy|npz|onnx|pickle|pkl|pt|pth|py|safetensors|tar|txt|ya?ml|zip)$', re.I
 )
 
 
@@ -56,7 +64,7 @@ def check_constructor(cfg: object) -> None:
 
     Raises:
         ValueError: A ``type`` is not registered, or is no part of a network; or ``cfg`` asks for weights or
-            for an unknown scope, or is no plain data.
+            for an unknown scope, names a file, or is no plain data.
     """
     if not isinstance(cfg, dict) or 'type' not in cfg:
         raise ValueError(f"a constructor is a dict with 'type', got {type(cfg).__name__}")
@@ -111,6 +119,8 @@ def _dicts(value: object, path: str) -> Iterator[tuple[str, dict]]:
     elif isinstance(value, list | tuple):
         for i, item in enumerate(value):
             yield from _dicts(item, f'{path}[{i}]')
+    elif isinstance(value, str) and _FILE.search(value):
+        raise ValueError(f'{path}: a constructor must not name a file or an address, got {value[:80]!r}')
     elif value is not None and type(value) not in (str, int, float, bool):
         raise ValueError(f'{path} is {type(value).__name__}: {_PLAIN_DATA}')
 

@@ -32,7 +32,7 @@ def load_weights(network: nn.Module, path: str | PathLike, prefix: str | None = 
             gives the number of missing and unexpected names and of other shapes, and the first three of
             each).
     """
-    state = _state_of(load_file(path), path)
+    state = state_of(load_file(path), path)
     expected = network.state_dict()
     if prefix is not None:
         state = _below(state, prefix, path)
@@ -51,7 +51,12 @@ def load_weights(network: nn.Module, path: str | PathLike, prefix: str | None = 
     return network
 
 
-def _state_of(content: object, path: str | PathLike) -> dict[str, Tensor]:
+def state_of(content: object, path: str | PathLike) -> dict[str, Tensor]:
+    """Return the state dict that a checkpoint holds, also within mmengine's or a student's wrapping.
+
+    Raises:
+        ValueError: It holds none.
+    """
     if isinstance(content, Mapping) and {'plan', 'weights'} <= content.keys():
         for key, kind in (('plan', 'recast'), ('widths', 'narrowed')):
             if content.get(key) is not None:

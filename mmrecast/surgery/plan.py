@@ -16,6 +16,7 @@ from mmrecast.models.constructor import untrained
 from mmrecast.registry import BLOCKS
 from mmrecast.surgery.chain import Chain, ChainBlock, Shape, find_chain, match
 from mmrecast.utils.names import nearest
+from mmrecast.utils.shapes import check_shape
 
 ACTIONS = ('recast', 'rebuild', 'keep')
 _TUPLES = ('in_shape', 'out_shape', 'glue', 'span')
@@ -61,8 +62,15 @@ class PlanEntry:
         return (self.path, *self.span)
 
     def __post_init__(self) -> None:
+        for path in (self.path, *self.glue, *self.span):
+            if not isinstance(path, str):
+                raise ValueError(f'plan entry {self.path!r}: {path!r} is no path of a module')
         if self.action not in ACTIONS:
             raise ValueError(f'plan entry {self.path!r}: action {self.action!r} is none of {", ".join(ACTIONS)}')
+        if len(self.in_shape) != 3 or len(self.out_shape) != 3:
+            raise ValueError(
+                f'plan entry {self.path!r}: its shapes are (C, H, W), got {self.in_shape}, {self.out_shape}'
+            )
         for width in (self.in_channels, self.out_channels, *self.in_shape, *self.out_shape):
             if isinstance(width, bool) or not isinstance(width, int) or width < 1:
                 raise ValueError(f'plan entry {self.path!r}: {width!r} is no number of channels or pixels')
@@ -151,9 +159,10 @@ class Plan:
                 values = dict(entry, source=SourceInfo(**entry['source']))
                 values |= {k: tuple(entry[k]) for k in _TUPLES}
                 entries.append(PlanEntry(**values))
-            return cls(tuple(int(n) for n in plan['input_shape']), tuple(entries))
+            return cls(check_shape(plan['input_shape']), tuple(entries))
         except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise ValueError(f'not a recasting plan: {error}') from error
+            missing = 'it lacks ' if isinstance(error, KeyError) else ''
+            raise ValueError(f'not a recasting plan: {missing}{" ".join(str(error).split())[:300]}') from error
 
 
 def make_plan(network: nn.Module, recipe: Sequence[dict], input_shape: Shape, chain: Chain | None = None) -> Plan:

@@ -11,6 +11,7 @@ from mmrecast.registry import BLOCKS, MODELS
 from mmrecast.surgery.apply import replay
 from mmrecast.surgery.plan import Plan
 from mmrecast.surgery.widths import Widths, narrow
+from mmrecast.utils.building import bounded_building
 from mmrecast.utils.checkpoint import load_file, save_file
 from mmrecast.version import __version__
 
@@ -90,7 +91,8 @@ def load_student(path: str, model: nn.Module | None = None) -> nn.Module:
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It is no student file, holds code, or does not fit ``model``.
+        ValueError: It is no student file, holds code, does not fit ``model``, or describes a network far larger than
+            its weights.
     """
     return read_student(path, model)[0]
 
@@ -150,12 +152,14 @@ def read_student(path: str, model: nn.Module | None = None) -> tuple[nn.Module, 
         if content['constructor'] is None:
             raise ValueError(f'{path} holds no constructor (its teacher was an object): pass the untrained model=…')
         check_constructor(content['constructor'])
-        model = build_network(untrained(content['constructor']))
-    plan, widths = _change(model, content['plan'], content.get('widths'))  # older files have no widths
+    with bounded_building(f'the student of {path}', Path(path).stat().st_size):
+        if model is None:
+            model = build_network(untrained(content['constructor']))
+        plan, widths = _change(model, content['plan'], content.get('widths'))  # older files have no widths
     try:
         model.load_state_dict(content['weights'], strict=True)
-    except (RuntimeError, TypeError, AttributeError) as error:
-        reason = ' '.join(str(error).split())
+    except Exception as error:  # as weights there may be anything
+        reason = ' '.join(str(error).split()) or type(error).__name__
         raise ValueError(f'the weights of {path} do not fit: {reason[:300]}') from error
     return model.requires_grad_(True).eval(), Origin(content['constructor'], plan, widths)
 

@@ -16,6 +16,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from mmrecast.surgery.chain import Shape
 from mmrecast.surgery.channel_graph import ChannelGraph, Segment
 from mmrecast.utils.modules import get_module, set_module
+from mmrecast.utils.shapes import check_shape
 
 Ranges = tuple[tuple[int, int], ...]
 
@@ -69,10 +70,10 @@ class Widths:
             if not isinstance(path, str) or not isinstance(kept, Mapping) or set(kept) != {'inputs', 'outputs'}:
                 raise ValueError(f'widths of layer {path!r} are dict(inputs=…, outputs=…), got {str(kept)[:80]}')
             layers[path] = LayerWidths(*(_ranges(path, kept[side]) for side in ('inputs', 'outputs')))
-        shape = data['input_shape']
-        if not _whole(shape) or len(shape) != 3:
-            raise ValueError(f'input_shape of widths is three numbers (C, H, W), got {str(shape)[:80]}')
-        return cls(layers, tuple(shape))
+        try:
+            return cls(layers, check_shape(data['input_shape']))
+        except ValueError as error:
+            raise ValueError(f'input_shape of widths is three numbers (C, H, W): {error}') from error
 
 
 def widths_of(graph: ChannelGraph, divisors: Mapping[str, int]) -> Widths:

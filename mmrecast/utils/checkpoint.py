@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import stat
 import threading
 import uuid
 import warnings
@@ -17,7 +18,10 @@ from mmengine.logging import HistoryBuffer
 
 from mmrecast.utils.disk import NotingFile, cannot_write
 from mmrecast.utils.names import nearest
-from mmrecast.utils.unpickling import ALLOWED, imported_names, settle
+from mmrecast.utils.settling import settle
+from mmrecast.utils.unpickling import ALLOWED, imported_names
+
+MAX_JSON = 256 << 20  # bytes; results and tables have some hundred thousand
 
 _lock = threading.Lock()  # torch's allow-list belongs to the process
 
@@ -35,26 +39,93 @@ def load_file(path: str | Path, map_location: Any = 'cpu') -> object:
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: The file is empty, truncated, no checkpoint at all, or holds anything else than the above.
+        ValueError: The file is empty, truncated, no checkpoint at all, holds anything else than the above, or stands
+            for far more than its own size.
     """
     path = Path(path)
-    if path.is_dir():
-        raise ValueError(f'{path} is not a readable checkpoint (it is a folder)')
-    if not path.is_file():
-        beside = [file.name for file in path.parent.glob('*.pth')] if path.parent.is_dir() else []
-        raise FileNotFoundError(f'no checkpoint at {path}{nearest(path.name, beside)}')
-    if path.stat().st_size == 0:
-        raise ValueError(f'{path} is not a readable checkpoint (the file is empty)')
+    shown = _shown(path)
     try:
-        return settle(_load(path, map_location))
+        size = _size_of(path)
+        if size == 0:
+            raise ValueError('the file is empty')
+    except ValueError as error:
+        raise ValueError(f'{shown} is not a readable checkpoint ({error})') from None
+    if size is None:
+        beside = [file.name for file in path.parent.glob('*.pth')] if path.parent.is_dir() else []
+        raise FileNotFoundError(f'no checkpoint at {shown}{nearest(path.name, beside)}')
+    try:
+        _refuse_bombs(path, size)
+        return settle(_load(path, map_location), size)
     except PermissionError:
         raise
     except Exception as error:  # a damaged or hostile file may raise anything
         forbidden = _forbidden(path, str(error))
         if forbidden:
-            raise ValueError(f'{path} holds {forbidden}, which a checkpoint may not; it was not run') from None
+            raise ValueError(f'{shown} holds {forbidden}, which a checkpoint may not; it was not run') from None
         reason = _what_it_is(path) or (str(error).strip() or type(error).__name__).splitlines()[0].split('. ')[0]
-        raise ValueError(f'{path} is not a readable checkpoint ({reason})') from None
+        raise ValueError(f'{shown} is not a readable checkpoint ({reason})') from None
+
+
+def read_json(path: str | Path) -> object:
+    """Read a JSON file that is not larger than 256 MiB.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is no file, too large, or no JSON.
+    """
+    path = Path(path)
+    try:
+        size = _size_of(path)
+        if size is None:
+            raise FileNotFoundError(f'there is no file {_shown(path)}')
+        if size > MAX_JSON:
+            raise ValueError(f'it has {size:,} bytes, a JSON file of at most {MAX_JSON:,} is expected')
+        return json.loads(path.read_text(encoding='utf-8'))
+    except (ValueError, RecursionError) as error:  # the latter of its nesting
+        raise ValueError(f'{_shown(path)} is not JSON: {error}') from error
+
+
+def _shown(path: Path) -> str:
+    """Return a path for a message of one line; a name can hold line breaks, and thousands of characters."""
+    text = ''.join(sign if sign.isprintable() else '?' for sign in str(path))
+    return text if len(text) < 300 else f'{text[:200]}…{text[-60:]}'
+
+
+def _size_of(path: Path) -> int | None:
+    """Return the bytes of a file, None where there is nothing.
+
+    Raises:
+        ValueError: It is a folder, a link that leads round in a circle, or a pipe or device, which could be waited for;
+            the message says which alone.
+    """
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:  # a name that is too long, or holds a zero
+        raise ValueError(getattr(error, 'strerror', None) or str(error)) from None
+    if stat.S_ISDIR(found.st_mode):
+        raise ValueError('it is a folder')
+    if not stat.S_ISREG(found.st_mode):
+        raise ValueError('it is a pipe or a device')
+    return found.st_size
+
+
+def _refuse_bombs(path: Path, size: int) -> None:
+    """Refuse what would take more memory while it is read than the file has bytes.
+
+    Raises:
+        ValueError: It is compressed, or parts of it lie over one another, or it asks for an array of zeros.
+    """
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+            raise ValueError('it is compressed, which no checkpoint of torch is')
+        if sum(entry.file_size for entry in entries) > size or len({e.filename for e in entries}) < len(entries):
+            raise ValueError('parts of it lie over one another')
+    if 'builtins.bytearray' in imported_names(path):  # torch would call it with any number
+        raise ValueError('it holds a bytearray')
 
 
 def _load(path: Path, map_location: Any) -> object:
@@ -95,6 +166,8 @@ def _what_it_is(path: Path) -> str | None:
         return 'it is a pointer of Git LFS: run git lfs pull'
     if start.startswith(b'pk\x03\x04') and not zipfile.is_zipfile(path):
         return 'it is cut short: copy or download it again'
+    if start.isascii() and start.replace(b'\n', b'').replace(b'\t', b'').decode().isprintable():
+        return 'it is a text file'
     return None
 
 
@@ -145,6 +218,10 @@ def remove_unfinished(folder: str | Path) -> None:
 
 def _replace(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Let ``write`` fill a temporary file beside ``path``, see it to the disk, then rename it to ``path``."""
+    if path.is_dir():
+        raise IsADirectoryError(f'{path} is a folder: name a file to write')
+    if any(folder.exists() and not folder.is_dir() for folder in path.parents):
+        raise NotADirectoryError(f'{path} cannot be written: {path.parent} is not a folder')
     temporary = path.with_name(f'.{path.name}.{uuid.uuid4().hex}.tmp')
     noting = None
     try:

@@ -11,6 +11,7 @@ from mmrecast.utils.names import nearest
 
 RUNNER_KEYS = (*list(inspect.signature(Runner.__init__).parameters)[1:], 'runner_type', 'custom_imports')
 """tuple[str]: What a config may hold for the runner; its other keys are for the config's own use."""
+SUFFIXES = ('.py', '.yml', '.yaml', '.json')
 
 
 def read_config(path: str | Path, options: Mapping[str, object] | None = None) -> Config:
@@ -25,6 +26,10 @@ def read_config(path: str | Path, options: Mapping[str, object] | None = None) -
         ValueError: It cannot be read, or an option's key begins with something the config does not have.
     """
     path = Path(path)
+    if path.is_dir():
+        raise ValueError(f'{path} is a folder, a config file (*.py) is needed')
+    if path.suffix not in SUFFIXES and path.exists():
+        raise ValueError(f'{path} is no config: its name must end in {", ".join(SUFFIXES)}')
     if not path.is_file():
         beside = [file.name for file in path.parent.glob('*.py')] if path.parent.is_dir() else []
         raise FileNotFoundError(f'there is no config file {path}{nearest(path.name, beside)}')
@@ -36,8 +41,11 @@ def read_config(path: str | Path, options: Mapping[str, object] | None = None) -
         first = key.split('.')[0]
         if first not in cfg and first not in RUNNER_KEYS:
             raise ValueError(f'--cfg-options {key}: the config has no {first!r}{nearest(first, [*cfg, *RUNNER_KEYS])}')
-    if options:
-        cfg.merge_from_dict(dict(options))
+    for key, value in (options or {}).items():
+        try:
+            cfg.merge_from_dict({key: value})
+        except Exception as error:  # mmengine walks the key through dicts and lists, whatever stands there
+            raise ValueError(f'--cfg-options {key}: {_reason(error)}; the config has no such place') from error
     return cfg
 
 
@@ -50,4 +58,6 @@ def _reason(error: BaseException) -> str:
     text = ' '.join(str(error).split())
     if isinstance(error, ModuleNotFoundError):
         text += '; a module of yours needs its folder on PYTHONPATH'
+    if isinstance(error, OSError) and error.filename is not None:
+        return f'{error.filename}: {error.strerror}'
     return text if isinstance(error, OSError | ValueError) else f'{type(error).__name__}: {text}'

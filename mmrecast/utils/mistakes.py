@@ -16,6 +16,8 @@ _NO_TYPE = re.compile(r'`cfg` or `default_args` must contain the key "type", but
 _UNEXPECTED = re.compile(r"([\w.<>]+)\(\) got an unexpected keyword argument '(\w+)'")
 _MISSING = re.compile(r'([\w.<>]+)\(\) missing \d+ required (?:positional|keyword-only) arguments?: (.+)')
 
+LONGEST = 1000  # characters of a line: what a stranger's file holds is quoted
+
 
 @contextmanager
 def explained() -> Iterator[None]:
@@ -64,7 +66,8 @@ def _text(error: BaseException) -> str:
 
 
 def _one_line(text: str) -> str:
-    return ' '.join(text.split())
+    line = ' '.join(text.split())
+    return line if len(line) <= LONGEST else f'{line[: LONGEST - 120]} … {line[-110:]}'  # its end says what to do
 
 
 def _registry(name: str, scope: str) -> mmengine_registry.Registry | None:

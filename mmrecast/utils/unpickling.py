@@ -12,7 +12,7 @@ from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections.abc import Callable
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 from mmengine.logging import HistoryBuffer
@@ -43,7 +43,7 @@ class _Named:
         raise UnpicklingError(f'GLOBAL {cls.__module__}.{cls.__name__}()')
 
 
-class _Dropped:
+class Dropped:
     """The annealing function of a one-cycle scheduler, which a scheduler has from its construction."""
 
 
@@ -55,7 +55,7 @@ class _Getattr:
         if owner is HistoryBuffer and name in ('min', 'max', 'current', 'mean'):
             return getattr(HistoryBuffer, name)
         if owner is ALLOWED[_ONE_CYCLE] and name in ('_annealing_cos', '_annealing_linear'):
-            return _Dropped
+            return Dropped
         kind = owner.__name__ if isinstance(owner, type) else type(owner).__name__
         raise UnpicklingError(f'GLOBAL builtins.getattr({kind}, {name if isinstance(name, str) else "?"!r})')
 
@@ -72,14 +72,16 @@ class _NoBytes:
 class _Dtype:
     """A dtype of numbers or text; what else the file says of it than its byte order is left aside."""
 
-    def __init__(self, code: str, *flags) -> None:
+    def __init__(self, code: str | bytes, *flags) -> None:
+        code = code.decode('latin1') if isinstance(code, bytes) else code  # as Python 2 has written it
         if not isinstance(code, str) or not re.fullmatch(r'[biufcSU]\d+', code):
             raise UnpicklingError(f'GLOBAL numpy.dtype({code!r})')
         self.dtype = np.dtype(code)
 
     def __setstate__(self, state: tuple) -> None:
-        if state[1] in ('<', '>'):
-            self.dtype = self.dtype.newbyteorder(state[1])
+        order = state[1].decode('latin1') if isinstance(state[1], bytes) else state[1]
+        if order in ('<', '>'):
+            self.dtype = self.dtype.newbyteorder(order)
 
 
 @_stands_for('numpy._core.multiarray.scalar', 'numpy.core.multiarray.scalar')
@@ -91,8 +93,8 @@ class _Scalar:
 
 
 @_stands_for('numpy._core.multiarray._reconstruct', 'numpy.core.multiarray._reconstruct')
-class _Array:
-    """A numpy array, from its shape, dtype and bytes; :func:`settle` puts the array in its place."""
+class Array:
+    """A numpy array, from its shape, dtype and bytes; ``utils.settling.settle`` puts the array in its place."""
 
     def __init__(self, *args) -> None:
         self.array = np.empty(0)
@@ -100,28 +102,6 @@ class _Array:
     def __setstate__(self, state: tuple) -> None:
         _, shape, dtype, fortran, data = state
         self.array = np.ndarray(shape, dtype.dtype, data, order='F' if fortran else 'C').copy()
-
-
-def settle(value: Any) -> Any:
-    """Return what was unpickled with arrays in place of their stand-ins, and without dropped functions.
-
-    Args:
-        value: Nested containers, which are changed in place (tuples apart).
-    """
-    if isinstance(value, _Array):
-        return value.array
-    if isinstance(value, HistoryBuffer):
-        settle(value.__dict__)
-    elif isinstance(value, dict):
-        for key in [k for k, v in value.items() if v is _Dropped]:
-            del value[key]
-        for key, item in value.items():
-            value[key] = settle(item)
-    elif isinstance(value, list):
-        value[:] = map(settle, value)
-    elif type(value) is tuple:
-        return tuple(map(settle, value))
-    return value
 
 
 def imported_names(path: Path) -> list[str]:
@@ -133,9 +113,15 @@ def imported_names(path: Path) -> list[str]:
     if not zipfile.is_zipfile(path):
         with open(path, 'rb') as file:
             return _scan(file)
-    with zipfile.ZipFile(path) as archive:
-        pickles = [name for name in archive.namelist() if name.endswith('data.pkl')]
-        return [name for entry in pickles for name in _scan(io.BytesIO(archive.read(entry)))]
+    found: list[str] = []
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for entry in archive.namelist():
+                if entry.endswith('data.pkl'):
+                    found += _scan(io.BytesIO(archive.read(entry)))
+    except Exception:  # a damaged archive may raise anything
+        pass
+    return found
 
 
 def _scan(file: BinaryIO) -> list[str]:

@@ -105,3 +105,14 @@ def test_a_student_file_brings_its_weights(tmp_path):
 def test_what_is_no_network(source, kind, said):
     with pytest.raises(kind, match=said):
         start_network(source)
+
+
+def test_a_pretrained_file_is_read_with_care(tmp_path):
+    cfg = copy.deepcopy(NETWORK)
+    cfg['backbone']['init_cfg'] = dict(type='Pretrained', checkpoint=str(tmp_path / 'x.pth'))
+    torch.save(build_network(NETWORK).backbone.state_dict(), tmp_path / 'x.pth')
+    network, _ = start_network(cfg)
+    assert torch.equal(network.backbone.conv1.weight, torch.load(tmp_path / 'x.pth')['conv1.weight'])
+    torch.save(dict(x=logging.Handler), tmp_path / 'x.pth')
+    with pytest.raises(ValueError, match='x.pth holds logging.Handler, which a checkpoint may not; it was not run'):
+        start_network(cfg)

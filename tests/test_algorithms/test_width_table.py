@@ -114,7 +114,7 @@ def test_files_that_are_no_tables(tmp_path):
         WidthCost(plain(), {}, 'latency', str(tmp_path / 'tabel.json'))
     with pytest.raises(FileNotFoundError, match='there is no latency table no/such.json'):
         WidthCost(plain(), {}, 'latency', 'no/such.json')
-    with pytest.raises(ValueError, match='table.json is no JSON: '):
+    with pytest.raises(ValueError, match='table.json is not JSON: '):
         WidthCost(plain(), {}, 'latency', tmp_path / 'table.json')
     (tmp_path / 'table.json').write_text('[1]')
     with pytest.raises(ValueError, match="table.json is no table of measured widths: its format is 'list'"):

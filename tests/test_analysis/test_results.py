@@ -72,6 +72,10 @@ def test_broken_files(tmp_path, text, message):
     ('fields', 'message'),
     [
         (dict(seconds='3'), "seconds is '3', not a number"),
+        (dict(config=['x']), 'config is not what a run writes'),
+        (dict(method=3), 'method is not what a run writes'),
+        (dict(stages=[dict(start_images='x')]), 'start_images is not what a run writes'),
+        (dict(input_shape=[1, 10**9, 10**9]), 'an input shape has at most .*'),
         (dict(top1=float('nan')), 'top1 is nan, not a number'),
         (dict(images=None), 'images is None, not a number'),
         (dict(images=True), 'images is True, not a number'),

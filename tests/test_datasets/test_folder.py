@@ -153,3 +153,9 @@ def test_an_image_of_another_size_is_named(tree):
     Image.fromarray(np.zeros((30, 28, 3), np.uint8)).save(path)
     with pytest.raises(ValueError, match=rf'deer/{path.name} is 30x28 pixels, expected 32x32'):
         CIFAR10(tree, 'test')
+
+
+def test_a_pipe_is_not_waited_for(tree):
+    os.mkfifo(tree / 'test' / 'deer' / 'pipe.png')
+    with pytest.raises(ValueError, match='pipe.png is not a readable image .it is no file, .*: replace or remove it'):
+        CIFAR10(tree, 'test')

@@ -1,5 +1,6 @@
 """ImageNet on a small stand-in of the real layout, with its configs, through the engine."""
 
+import os
 import random
 from pathlib import Path
 
@@ -332,8 +333,18 @@ def test_a_damaged_tree_is_told(tmp_path, damage, error, message):
 def test_a_broken_image_is_named(tmp_path):
     write_tree(tmp_path, train=1)
     (tmp_path / f'train/{WNIDS[0]}/{WNIDS[0]}_0.JPEG').write_bytes(b'no image')
-    with pytest.raises(ValueError, match='n01440764_0.JPEG cannot be used: failed to load image'):
+    with pytest.raises(
+        ValueError, match='n01440764_0.JPEG cannot be used: it is no image that can be read; replace or remove it'
+    ):
         train_data(tmp_path)[0]
+
+
+def test_a_listed_pipe_is_not_waited_for(tmp_path):
+    write_tree(tmp_path, train=1)
+    os.mkfifo(tmp_path / 'train/pipe.JPEG')
+    listed(f'{WNIDS[0]}/{WNIDS[0]}_0.JPEG 0\npipe.JPEG 1\n')(tmp_path)
+    with pytest.raises(ValueError, match='pipe.JPEG cannot be used: it is no file; remove it'):
+        train_data(tmp_path)[1]
 
 
 def test_an_unknown_split_is_refused(tree):

@@ -12,6 +12,7 @@ from tiny import Killed, classifier, config, differing, recasting, run, write
 from mmrecast.apis import load_student, ready_runner, save_student
 from mmrecast.apis.train import build_runner, prepare
 from mmrecast.engine import StagedCheckpointHook
+from mmrecast.engine.checkpoints import latest_checkpoint, read_checkpoint
 from mmrecast.registry import HOOKS
 from mmrecast.utils.checkpoint import load_file
 
@@ -210,3 +211,51 @@ def test_checkpoint_of_another_recipe_is_refused(tmp_path):
     Path(path).write_bytes(Path(path).read_bytes()[: os.path.getsize(path) // 2])
     with pytest.raises(ValueError, match='is not a readable checkpoint'):
         runner.load_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    ('changes', 'part'),
+    [
+        (dict(staged=3), 'staged'),
+        (dict(staged=dict(stage=-1)), 'staged'),
+        (dict(staged=dict(stage=99)), 'staged'),
+        (dict(staged=dict(schedule=[3])), 'staged'),
+        (dict(fingerprint=[1]), 'fingerprint'),
+        (dict(state_dict={1: torch.ones(1)}), 'state_dict'),
+        (dict(state_dict=dict(w='x')), 'state_dict'),
+        (dict(structure=[1]), 'structure'),
+        (dict(random=3, message_hub=3), 'random, message_hub'),
+    ],
+)
+def test_a_checkpoint_with_something_else_in_a_part_is_damaged(changes, part, sound, tmp_path):
+    content = dict(sound)
+    for key, value in changes.items():
+        content[key] = sound[key] | value if key == 'staged' and isinstance(value, dict) else value
+    torch.save(content, tmp_path / 'x.pth')
+    with pytest.raises(ValueError, match=f'x.pth is damaged: {part} of it is not what a run writes; give an older one'):
+        read_checkpoint(str(tmp_path / 'x.pth'))
+
+
+@pytest.fixture(scope='module')
+def sound(tmp_path_factory, registered, quick) -> dict:
+    """What a checkpoint within a run holds."""
+    folder = tmp_path_factory.mktemp('sound')
+    with pytest.raises(Killed):
+        run(config(recasting(), STAGES, checkpoint=dict(interval=1)), folder, dict(kind='iter', n=2))
+    return load_file(sorted(folder.glob('*.pth'))[-1])
+
+
+def test_what_damaged_parts_raise_is_one_line(sound, tmp_path):
+    cfg = config(recasting(), STAGES)
+    for changes in (dict(random=[dict(torch=3)]), dict(optimizer=3), dict(message_hub=dict(x=3))):
+        torch.save(sound | changes, tmp_path / 'x.pth')
+        runner = ready_runner(cfg, work_dir=str(tmp_path / 'work'), resume=str(tmp_path / 'x.pth'))
+        with pytest.raises(ValueError, match='^the checkpoint is damaged: ') as caught:
+            runner.train()
+        assert '\n' not in str(caught.value)
+
+
+def test_a_note_of_something_else(tmp_path):
+    (tmp_path / 'last_checkpoint').write_bytes(b'\xff\0' * 5000)
+    with pytest.raises(ValueError, match='nothing to resume: .* names .*, which is not there'):
+        latest_checkpoint(str(tmp_path))

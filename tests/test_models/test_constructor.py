@@ -136,3 +136,30 @@ assert not any(name.startswith('trap') for name in sys.modules)
 """
     run = subprocess.run([sys.executable, '-c', code, str(tmp_path)], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
+
+
+@pytest.mark.parametrize(
+    'name',
+    [
+        'answers.pkl',
+        '/etc/passwd',
+        '../x',
+        'http://localhost/x',
+        's3:/x',
+        'C:\\\\x',
+        'X.PTH',
+        '~',
+        '..',
+        'a.txt',
+        'x.yaml',
+    ],
+)
+def test_files_and_addresses_are_refused_whatever_argument_they_stand_for(name):
+    with pytest.raises(ValueError, match=r'constructor.backbone.what: a constructor must not name a file or an addr'):
+        check_constructor(with_backbone(type='mmrecast.CifarResNet', what=name))
+
+
+@pytest.mark.parametrize('name', ['VQAGenerationHead', 'GroundingHead', 'ImageToImageRetriever'])
+def test_classes_that_read_files_are_refused(name):
+    with pytest.raises(ValueError, match='is no part of a network that may be built from a file'):
+        check_constructor(GOOD | dict(head=dict(type=name)))

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import nn
 
-from mmrecast.utils.checkpoint import copy_file, load_file, save_file, write_json, write_text
+from mmrecast.utils.checkpoint import copy_file, load_file, read_json, save_file, write_json, write_text
 
 
 def test_random_states_come_back(tmp_path):
@@ -197,3 +197,70 @@ def test_a_copy_appears_whole_or_not_at_all(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         copy_file(source, copy)
     assert copy.read_bytes() == b'new' and os.listdir(copy.parent) == ['student.pth']
+
+
+def test_a_compressed_archive_is_refused(tmp_path):
+    save_file({'w': torch.zeros(1000)}, tmp_path / 'sound.pth')
+    with zipfile.ZipFile(tmp_path / 'sound.pth') as old:
+        entries = {name: old.read(name) for name in old.namelist()}
+    for name, compression, extra in (('packed', zipfile.ZIP_DEFLATED, {}), ('same', zipfile.ZIP_STORED, {})):
+        with zipfile.ZipFile(tmp_path / f'{name}.pth', 'w', compression) as new:
+            for entry, data in (entries | extra).items():
+                new.writestr(entry, data)
+    assert load_file(tmp_path / 'same.pth')['w'].shape == (1000,)
+    with pytest.raises(ValueError, match=r'packed.pth is not a readable checkpoint \(it is compressed, which no'):
+        load_file(tmp_path / 'packed.pth')
+    with zipfile.ZipFile(tmp_path / 'same.pth', 'a') as new, pytest.warns(UserWarning, match='Duplicate name'):
+        new.writestr(next(iter(entries)), b'x')
+    with pytest.raises(ValueError, match=r'\(parts of it lie over one another\)'):
+        load_file(tmp_path / 'same.pth')
+
+
+@pytest.mark.parametrize('form', [True, False])
+def test_a_bytearray_is_not_made(form, tmp_path):
+    torch.save({'x': bytearray(3)}, tmp_path / 'x.pth', _use_new_zipfile_serialization=form)
+    with pytest.raises(ValueError, match=r'\(it holds a bytearray\)'):
+        load_file(tmp_path / 'x.pth')
+
+
+def test_what_is_no_file(tmp_path):
+    os.mkfifo(tmp_path / 'pipe.pth')
+    (tmp_path / 'loop.pth').symlink_to(tmp_path / 'loop.pth')
+    for name, said in dict(pipe='it is a pipe or a device', loop='Too many levels of symbolic links').items():
+        for read in (load_file, read_json):
+            with pytest.raises(ValueError, match=f'{name}.pth is not .*{said}'):
+                read(tmp_path / f'{name}.pth')
+    for name, said in {
+        'x' * 5000: 'xxx…xxx.* .File name too long',
+        'a\nb': 'a.b is not a readable .*it is a text file',
+    }.items():
+        (tmp_path / 'a\nb').write_text('x')
+        with pytest.raises(ValueError, match=said) as caught:
+            load_file(tmp_path / name)
+        assert '\n' not in str(caught.value) and len(str(caught.value)) < 400
+
+
+def test_json_of_strangers(tmp_path):
+    path = tmp_path / 'x.json'
+    write_json({'a': [1]}, path)
+    assert read_json(path) == {'a': [1]}
+    for text in ('{"a": ', '[' * 10**6):
+        path.write_text(text)
+        with pytest.raises(ValueError, match='x.json is not JSON: '):
+            read_json(path)
+    path.write_bytes(b'"\xff"')
+    with pytest.raises(ValueError, match='x.json is not JSON: '):
+        read_json(path)
+    os.truncate(path, 1 << 30)
+    with pytest.raises(ValueError, match='it has 1,073,741,824 bytes, a JSON file of at most 268,435,456 is expected'):
+        read_json(path)
+    with pytest.raises(FileNotFoundError, match='there is no file .*none.json'):
+        read_json(tmp_path / 'none.json')
+
+
+def test_files_that_cannot_be_written(tmp_path):
+    (tmp_path / 'file').touch()
+    with pytest.raises(IsADirectoryError, match='is a folder: name a file to write'):
+        write_text('x', tmp_path)
+    with pytest.raises(NotADirectoryError, match='x.pth cannot be written: .*file is not a folder'):
+        save_file({}, tmp_path / 'file' / 'x.pth')

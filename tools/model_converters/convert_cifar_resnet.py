@@ -5,7 +5,9 @@ import sys
 from pathlib import Path
 
 from mmrecast.models import convert_cifar_resnet, revert_cifar_resnet
+from mmrecast.models.load import state_of
 from mmrecast.utils.checkpoint import load_file, save_file
+from mmrecast.utils.mistakes import explain
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -36,11 +38,7 @@ def convert(src: Path, dst: Path, revert: bool = False, force: bool = False) -> 
         raise FileExistsError(f'{dst} exists; --force writes over it')
     if not dst.absolute().parent.is_dir():
         raise FileNotFoundError(f'there is no folder {dst.absolute().parent}')
-    state_dict = load_file(src)
-    if isinstance(state_dict, dict):
-        state_dict = state_dict.get('state_dict', state_dict)
-    if not isinstance(state_dict, dict) or not state_dict:
-        raise ValueError(f'{src} holds no state_dict, but {type(state_dict).__name__}')
+    state_dict = state_of(load_file(src), src)
     converted = (revert_cifar_resnet if revert else convert_cifar_resnet)(state_dict)
     save_file(converted, dst)
     return len(converted)
@@ -52,7 +50,7 @@ def main(argv: list[str] | None = None) -> None:
     try:
         count = convert(args.src, args.dst, args.revert, args.force)
     except (OSError, ValueError) as error:
-        sys.exit(f'error: {error}')
+        sys.exit(f'error: {explain(error)}')
     print(f'wrote {count} entries to {args.dst}')
 
 

@@ -21,10 +21,20 @@ def quiet(activity: Activity) -> bool:
 def test_sleep_is_nothing_and_computing_is_something():
     activity = Activity()
     assert quiet(activity)
-    other = threading.Thread(target=lambda: sum(range(10**7)))  # the thread that asks does not count
+    ended = threading.Event()
+
+    def compute() -> None:
+        while not ended.is_set():
+            sum(range(10**5))
+
+    other = threading.Thread(target=compute)  # the thread that asks does not count
     other.start()
-    other.join()
-    assert activity.seen()
+    try:
+        time.sleep(0.5)
+        assert activity.seen()
+    finally:
+        ended.set()
+        other.join()
 
 
 @pytest.mark.skipif(not sys.platform.startswith('linux'), reason='children are seen in /proc')

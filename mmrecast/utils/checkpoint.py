@@ -220,8 +220,6 @@ def _replace(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Let ``write`` fill a temporary file beside ``path``, see it to the disk, then rename it to ``path``."""
     if path.is_dir():
         raise IsADirectoryError(f'{path} is a folder: name a file to write')
-    if any(folder.exists() and not folder.is_dir() for folder in path.parents):
-        raise NotADirectoryError(f'{path} cannot be written: {path.parent} is not a folder')
     temporary = path.with_name(f'.{path.name}.{uuid.uuid4().hex}.tmp')
     noting = None
     try:

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -115,13 +115,13 @@ def loaders_left(kind: str, seed: int, folder: Path) -> None:
 
 
 def parents() -> dict[int, int]:
-    """Return the parent of every process."""
+    """Return the parent of every process that has not ended."""
     found = {}
     for path in Path('/proc').glob('[0-9]*/stat'):
-        try:
-            found[int(path.parent.name)] = int(path.read_text().rpartition(')')[2].split()[1])
-        except OSError:  # it has ended
-            continue
+        with suppress(OSError):  # it has ended meanwhile
+            state, parent, *_ = path.read_text().rpartition(')')[2].split()
+            if state != 'Z':
+                found[int(path.parent.name)] = int(parent)
     return found
 
 

@@ -95,7 +95,7 @@ class Victim:
         self.config, self.work_dir = self.folder / 'config.py', self.folder / 'run'
         if not self.config.exists():
             write(self.problem, self.config)
-        self.starts = 0
+        self.starts, self.began = 0, time.monotonic()
 
     @property
     def phases(self) -> Path:

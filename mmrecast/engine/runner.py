@@ -4,9 +4,10 @@ import functools
 import gc
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from types import MappingProxyType
 
 import torch
 import torch.distributed as torch_dist
@@ -17,7 +18,7 @@ from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
-from mmrecast.engine.agreement import before_building, before_training, check_agreement
+from mmrecast.engine.agreement import before_building, before_training, check_agreement, of_checkpoint
 from mmrecast.engine.checkpoints import (
     LAST,
     latest_checkpoint,
@@ -46,6 +47,8 @@ class StagedRunner(Runner):
     hold the position in the schedule and the random state of every process, are read with ``weights_only=True`` and
     loaded strictly; resuming with nothing to resume is an error.
     """
+
+    _resumed_from: Mapping = MappingProxyType({})  # what processes compare of the checkpoint
 
     def __init__(self, *args, **kwargs) -> None:
         with self._leaving_nothing_behind():
@@ -221,8 +224,7 @@ class StagedRunner(Runner):
             self.load_or_resume()
             if self.distributed:
                 loops = dict(training=self.train_loop, validation=self.val_loop, test=self.test_loop)
-                loaders = {name: loop.dataloader for name, loop in loops.items() if loop is not None}
-                facts = before_training(self.train_loop.fingerprint(), loaders, self.train_loop.resumed)
+                facts = before_training(self.train_loop.fingerprint(), loops) | self._resumed_from
                 check_agreement(self._gather, facts)
 
     @functools.cached_property
@@ -314,6 +316,7 @@ class StagedRunner(Runner):
                 f'{filename} cannot be resumed: it was written with another {", ".join(different)}; '
                 'start afresh in another work_dir, or restore the config'
             )
+        self._resumed_from = of_checkpoint(content)
         self.train_loop.resume_from(content)
         self.logger.info(f'resumed from {filename}: {self.train_loop.position}')
 

@@ -53,7 +53,7 @@ COMMAND_MISTAKES: list[tuple[str, list[str], str]] = [
     (
         EXPORT,
         [CONFIG, '{checkpoint}', '{files}/config.py/o.pth'],
-        'o.pth cannot be written: .*config.py is not a folder',
+        'o.pth cannot be written: .*what should be its folder is a file',
     ),
     (EXPORT, [CONFIG, '{checkpoint}', '{run}'], 'is a folder: name a file to write'),
     (EXPORT, ['{files}/other.py', '{checkpoint}', '{files}/o.pth'], 'written with another'),

@@ -10,9 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from mmengine.config import Config
+from mmengine.runner import BaseLoop
 from mmengine.structures import BaseDataElement
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import Dataset, IterableDataset
 
 from mmrecast.engine.checkpoints import random_state, seed_everything, set_random_state
 from mmrecast.utils.digests import digest, digest_sources, digest_tensors
@@ -58,28 +59,28 @@ def before_building(cfg: Config) -> dict:
     return facts | {f'config entry {key}': value for key, value in _flat(plain) if key.split('.')[-1] not in PLACES}
 
 
-def before_training(fingerprint: dict, loaders: Mapping[str, DataLoader | None], checkpoint: dict | None) -> dict:
+def before_training(fingerprint: dict, loops: Mapping[str, BaseLoop | None]) -> dict:
     """Return what can be told when everything is built.
 
     Args:
         fingerprint (dict): What a checkpoint of this run must share with it.
-        loaders (dict): Loaders by name.
-        checkpoint (dict, optional): What the run goes on from.
+        loops (dict): Those of the run, by what their data are for.
     """
     facts = dict(_flat(fingerprint))
-    for name, loader in loaders.items():
-        facts |= {f'{key} of the {name} data': value for key, value in _data(loader).items()}
-    if checkpoint is not None:
-        staged = checkpoint['staged']
-        facts['checkpoint'] = f'iteration {staged["iter"]} of stage {staged["stage"]}'
-        facts['weights in the checkpoint'] = digest_tensors(checkpoint['state_dict'])
+    for name, loop in loops.items():
+        told = {} if loop is None else _data(loop.dataloader.dataset)
+        facts |= {f'{key} of the {name} data': value for key, value in told.items()}
     return facts
 
 
-def _data(loader: DataLoader | None) -> dict:
-    if loader is None:
-        return {}
-    dataset = loader.dataset
+def of_checkpoint(content: dict) -> dict:
+    """Return what can be told of the checkpoint that a run goes on from."""
+    staged = content['staged']
+    where = f'iteration {staged["iter"]}, {staged["stage"]} stages done'
+    return dict(checkpoint=where) | {'weights in the checkpoint': digest_tensors(content['state_dict'])}
+
+
+def _data(dataset: Dataset) -> dict:
     facts = dict(type=type(dataset).__name__, classes=digest((getattr(dataset, 'metainfo', None) or {}).get('classes')))
     if isinstance(dataset, IterableDataset):  # it may not begin twice
         return facts

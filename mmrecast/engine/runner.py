@@ -5,10 +5,11 @@ import functools
 import gc
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 import torch.distributed as torch_dist
@@ -22,7 +23,7 @@ from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
 from torch import Tensor, nn
 
-from mmrecast.engine.agreement import before_building, before_training, check_agreement
+from mmrecast.engine.agreement import before_building, before_training, check_agreement, of_checkpoint
 from mmrecast.engine.checkpoints import (
     LAST,
     latest_checkpoint,
@@ -65,6 +66,8 @@ class StagedRunner(Runner):
     Raises:
         BlockingIOError: Another process trains in the work dir.
     """
+
+    _resumed_from: Mapping = MappingProxyType({})  # what processes compare of the checkpoint
 
     def __init__(self, *args, trains: bool = False, **kwargs) -> None:
         self._trains, self._lock = trains, None
@@ -288,8 +291,7 @@ class StagedRunner(Runner):
             self.load_or_resume()
             if self.distributed:
                 loops = dict(training=self.train_loop, validation=self.val_loop, test=self.test_loop)
-                loaders = {name: loop.dataloader for name, loop in loops.items() if loop is not None}
-                facts = before_training(self.train_loop.fingerprint(), loaders, self.train_loop.resumed)
+                facts = before_training(self.train_loop.fingerprint(), loops) | self._resumed_from
                 check_agreement(self._gather, facts)
 
     @functools.cached_property
@@ -393,6 +395,7 @@ class StagedRunner(Runner):
                 f'{filename} cannot be resumed: it was written with another {", ".join(different)}; '
                 'start afresh in another work_dir, or restore the config'
             )
+        self._resumed_from = of_checkpoint(content)
         self.train_loop.resume_from(content)
         self.logger.info(f'resumed from {filename}: {self.train_loop.position}')
 

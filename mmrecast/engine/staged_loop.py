@@ -116,11 +116,6 @@ class StagedLoop(BaseLoop):
         return self.runner.bare_model
 
     @property
-    def resumed(self) -> dict | None:
-        """dict | None: The checkpoint the run is about to go on from."""
-        return self._resumed
-
-    @property
     def max_epochs(self) -> int:
         """int: Epochs of all stages."""
         return sum(-(-n // self._batches(stage)) for stage, n in zip(self.stages, self._lengths, strict=True))

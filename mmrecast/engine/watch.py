@@ -38,6 +38,7 @@ PAUSE = 10.0  # seconds between two rounds by which this process itself was stop
 SILENCE = 4.0  # seconds without a sign, when a connection has just broken
 GRACE = 3.0  # seconds in which a process may end by itself when there is a verdict
 STATUS = 3
+STORE_LOST = 'whoever keeps the store of all processes (rank 0, or torchrun) was lost'
 _BROKEN = ('gloo', 'nccl', 'processgroup', 'tcpstore', 'connection closed', 'connection reset', 'a process was lost')
 _watch: 'Watch | None' = None
 _watches = itertools.count()
@@ -73,9 +74,9 @@ class Watch(threading.Thread):
         while not self._over.wait(PERIOD):
             try:
                 self._round()
-            except (RuntimeError, OSError) as error:
+            except (RuntimeError, OSError):
                 if self.inside and not self._over.wait(GRACE):
-                    self._end(f'the first process, which keeps the store of all, was lost ({_first_line(error)})')
+                    self._end(STORE_LOST)
                 return
 
     def leave(self) -> None:
@@ -231,7 +232,7 @@ def told_to_others() -> Iterator[None]:
         try:
             said = _cause(watch, error) if broken else watch.say(f'rank {watch.rank} failed: {described(error)}')
         except (RuntimeError, OSError):  # of the store
-            said = f'another process was lost ({_first_line(error)})'
+            said = STORE_LOST
         watch.stop()
         told = RunEnded(ended(watch.rank, said)) if broken else error
         get_error_handler().record_exception(told)

@@ -62,7 +62,7 @@ def test_the_untrained_sibling_starts_from_the_same_architecture(first):
     [
         (dict(source='configs/x.py'), "a constructor is a dict with 'type', got str"),
         (dict(source=dict(type='os.system')), "'os.system' is not registered"),
-        (dict(plan=dict(input_shape=[1, 8, 8])), "not a recasting plan: 'entries'"),
+        (dict(plan=dict(input_shape=[1, 8, 8])), "not a recasting plan: it lacks 'entries'"),
     ],
 )
 def test_a_constructor_of_a_stranger_is_checked(first, change, message):

@@ -1,6 +1,7 @@
 """What processes compare before they begin."""
 
 import random
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from mmengine.config import Config
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from mmrecast.datasets import Digits
-from mmrecast.engine.agreement import before_building, before_training, check_agreement
+from mmrecast.engine.agreement import before_building, before_training, check_agreement, of_checkpoint
 
 
 def compared(*facts: dict) -> None:
@@ -61,7 +62,7 @@ class Noise(Dataset):
 
 
 def content(dataset: Dataset) -> object:
-    facts = before_training({}, dict(training=DataLoader(dataset)), None)
+    facts = before_training({}, dict(training=SimpleNamespace(dataloader=DataLoader(dataset)), test=None))
     return facts['content of the training data']
 
 
@@ -88,10 +89,12 @@ def test_every_image_in_memory_counts():
 
 
 def test_fingerprint_and_checkpoint():
-    checkpoint = dict(staged=dict(iter=3, stage=1), state_dict=dict(a=torch.zeros(2)))
-    one = before_training(dict(data=dict(images=96)), {}, checkpoint)
-    assert one['data.images'] == 96 and one['checkpoint'] == 'iteration 3 of stage 1'
-    other = before_training(dict(data=dict(images=96)), {}, checkpoint | dict(state_dict=dict(a=torch.ones(2))))
+    checkpoint = dict(staged=dict(iter=3, stage=1))
+    assert before_training(dict(data=dict(images=96)), {}) == {'data.images': 96}
+    one, other = (
+        of_checkpoint(checkpoint | dict(state_dict=dict(a=value))) for value in (torch.zeros(2), torch.ones(2))
+    )
+    assert one['checkpoint'] == 'iteration 3, 1 stages done'
     with pytest.raises(ValueError, match='another weights in the checkpoint'):
         compared(one, other)
 
@@ -101,5 +104,5 @@ def test_data_that_may_not_begin_twice_are_not_read():
         def __iter__(self):
             raise AssertionError
 
-    facts = before_training({}, dict(validation=DataLoader(Stream())), None)
+    facts = before_training({}, dict(validation=SimpleNamespace(dataloader=DataLoader(Stream()))))
     assert facts['type of the validation data'] == 'Stream'

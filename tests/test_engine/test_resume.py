@@ -24,7 +24,7 @@ from tiny import (
     write,
 )
 
-from mmrecast.apis.train import test as test_of
+from mmrecast.apis.train import test as judge
 from mmrecast.registry import HOOKS
 from mmrecast.utils.checkpoint import load_file
 
@@ -164,7 +164,7 @@ def test_the_config_that_a_resumed_run_keeps_serves_again(tmp_path):
         run(Config.fromfile(path), tmp_path / 'run', dict(kind='iter', n=6))
     result = run(Config.fromfile(path), tmp_path / 'run', resume=True)
     kept = Config.fromfile(tmp_path / 'run' / 'tiny_config.py')
-    assert test_of(kept, str(tmp_path / 'run' / 'student.pth'), work_dir=str(tmp_path / 'test')) == {
+    assert judge(kept, str(tmp_path / 'run' / 'student.pth'), work_dir=str(tmp_path / 'test')) == {
         'accuracy/top1': result['top1']
     }
     run(kept, tmp_path / 'again')

@@ -123,6 +123,22 @@ def test_a_broken_connection_of_nobody(alive, monkeypatch):
         raise RuntimeError('gloo: a\nb')
 
 
+def test_the_store_goes_with_who_kept_it(alive, monkeypatch):
+    def gone(*args):
+        raise RuntimeError('failed to recv, got 0 bytes')
+
+    monkeypatch.setattr(alive, 'verdict', gone)
+    with pytest.raises(RunEnded, match=r'rank 0 ends: whoever keeps the store of all processes .rank 0, or torchrun.'):
+        with told_to_others():
+            raise RuntimeError('gloo')
+    monkeypatch.setattr(alive, '_round', gone)
+    monkeypatch.setattr(module, 'PERIOD', 0)
+    alive.inside = True
+    alive._over.clear()
+    with pytest.raises(Ends, match='whoever keeps the store'):
+        alive.run()
+
+
 def test_without_other_processes_mistakes_are_themselves():
     with pytest.raises(RuntimeError, match='^gloo$'), told_to_others():
         raise RuntimeError('gloo')

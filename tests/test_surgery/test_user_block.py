@@ -119,7 +119,10 @@ torch.save(load_student({str(path)!r})(torch.zeros(1, 3, 32, 32)), {str(tmp_path
 """
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "the plan names a block 'Factorised' that is not registered: import its module first\n"
+    assert done.stdout == (
+        f"the student of {path} cannot be built: the plan names a block 'Factorised' that is not registered: import its "
+        'module first\n'
+    )
     assert (tmp_path / 'out.pt').exists()
 
 

@@ -101,7 +101,7 @@ def misdeed(
     words = dict(kill='lost', stop='lost', hang='misdeeds.py')[deed]
     if kept_by_first and rank == 0:
         (line,) = ended[1].errors
-        assert ended[1].status > 0 and 'first process' in line and 'Traceback' not in ended[1].said, ended[1].said
+        assert ended[1].status > 0 and 'rank 0, or torchrun' in line and 'Traceback' not in ended[1].said, ended[1].said
     else:
         check_ended(ended[1 - rank], note, rank, words)
     if deed == 'hang':

@@ -71,7 +71,7 @@ def restoring(filename: str = 'the checkpoint') -> Iterator[None]:
     """
     try:
         yield
-    except (LookupError, TypeError, AttributeError, RuntimeError, ArithmeticError) as error:
+    except (LookupError, TypeError, AttributeError, RuntimeError, ArithmeticError, AssertionError) as error:
         raise ValueError(f'{filename} is damaged: {type(error).__name__}: {explain(error)}') from error
 
 

@@ -120,8 +120,8 @@ torch.save(load_student({str(path)!r})(torch.zeros(1, 3, 32, 32)), {str(tmp_path
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout == (
-        f"the student of {path} cannot be built: the plan names a block 'Factorised' that is not registered: import its "
-        'module first\n'
+        f'the student of {path} cannot be built: '
+        "the plan names a block 'Factorised' that is not registered: import its module first\n"
     )
     assert (tmp_path / 'out.pt').exists()
 

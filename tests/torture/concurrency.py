@@ -149,7 +149,7 @@ def launcher_killed(kind: str, seed: int, folder: Path) -> None:
                 os.kill(pid, signal.SIGSTOP)
             launcher.kill()
             launcher.wait()
-            refused = victim.start(resume=True)
+            refused = victim.start()
             assert refused.wait() == [2, 2] and 'is in use: process ' in refused.log.read_text()
     finally:
         launcher.kill()

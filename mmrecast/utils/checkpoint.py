@@ -239,7 +239,8 @@ def _replace(path: Path, write: Callable[[BinaryIO], object]) -> None:
     except BaseException as error:
         with suppress(OSError):  # of a disk that failed
             temporary.unlink(missing_ok=True)
-        cause = error if isinstance(error, OSError) else noting and noting.error  # torch.save puts its own on top
+        of_the_system = isinstance(error, OSError) and error.errno is not None
+        cause = error if of_the_system else noting and noting.error  # torch.save puts its own on top
         if cause is None or not isinstance(error, Exception):
             raise
         raise cannot_write(path, cause, write) from error

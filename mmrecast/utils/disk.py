@@ -51,6 +51,10 @@ class NotingFile:
             self.error = self.error or error
             raise
 
+    def tell(self) -> int:
+        """Return how many bytes have been written."""
+        return self._file.tell()
+
     def flush(self) -> None:
         """Hand on what is buffered."""
         try:

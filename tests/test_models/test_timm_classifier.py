@@ -181,6 +181,7 @@ def test_no_constructor_reaches_mmpretrains_class_of_that_name(constructor, mess
 @pytest.mark.parametrize('name', [HUB, 'local-dir:/etc'])
 def test_a_constructor_that_names_a_hub_is_refused_when_it_is_built(no_download, name):
     constructor = dict(type='TimmClassifier', name=name)
-    check_constructor(constructor)
+    with pytest.raises(ValueError, match='must not name a file or an address'):
+        check_constructor(constructor)
     with pytest.raises(ValueError, match='no hub, folder or file'):
         build_network(constructor)

@@ -143,7 +143,7 @@ def launcher_killed(kind: str, seed: int, folder: Path) -> None:
         assert len(workers) == 2
         if seed:
             os.kill(workers[0], signal.SIGKILL)
-            assert launcher.wait(300) != 0
+            assert launcher.wait(1200) != 0
         else:
             for pid in workers:
                 os.kill(pid, signal.SIGSTOP)
@@ -223,9 +223,9 @@ def quickstarts(kind: str, seed: int, folder: Path) -> None:
     second = server().start([*words, *(['--seed', '1'] if seed else [])], folder / 'second.log')
     ended, said = second.wait(), second.log.read_text()
     assert ended == [2] and f'{folder}/out is in use: process {first.pids[0]} on' in said, said[-2000:]
-    assert first.wait(600) == [0], first.log.read_text()[-2000:]
+    assert first.wait() == [0], first.log.read_text()[-2000:]
     third = server().start(words, folder / 'third.log')
-    assert third.wait(600) == [0] and third.log.read_text().count('already trained') == 4
+    assert third.wait() == [0] and third.log.read_text().count('already trained') == 4
 
 
 def attack(kind: str, make, seed: int = 0, short: bool = False) -> Attack:

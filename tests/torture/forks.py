@@ -46,7 +46,7 @@ class Run:
         """Return the status of every process, minus the signal for one that a signal ended, None while it runs."""
         return self.server.ask(poll=self.pids)
 
-    def wait(self, seconds: float = 300) -> list[int]:
+    def wait(self, seconds: float = 1200) -> list[int]:
         """Wait for all processes; return how they ended."""
         until = time.monotonic() + seconds
         while None in (status := self.status()):
@@ -56,7 +56,7 @@ class Run:
             time.sleep(0.005)
         return status
 
-    def wait_for_first(self, seconds: float = 300) -> list[int]:
+    def wait_for_first(self, seconds: float = 1200) -> list[int]:
         """Wait until one of the processes has ended, and end the others as torchrun would; return how they ended."""
         until = time.monotonic() + seconds
         while set(self.status()) == {None} and time.monotonic() < until:

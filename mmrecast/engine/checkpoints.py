@@ -1,5 +1,6 @@
 """Checkpoints of staged runs: which one is the latest, what it must hold, and the random state that goes with it."""
 
+import os
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -70,7 +71,7 @@ def restoring(filename: str = 'the checkpoint') -> Iterator[None]:
     """
     try:
         yield
-    except (LookupError, TypeError, AttributeError, RuntimeError, ArithmeticError) as error:
+    except (LookupError, TypeError, AttributeError, RuntimeError, ArithmeticError, AssertionError) as error:
         raise ValueError(f'{filename} is damaged: {type(error).__name__}: {explain(error)}') from error
 
 
@@ -120,8 +121,8 @@ def latest_checkpoint(work_dir: str) -> str:
     with open(note, 'rb') as file:
         named = Path(file.read(4096).decode(errors='replace').strip().replace('\0', '?'))
     path = Path(work_dir) / named.name  # the work dir may have moved
-    if not path.is_file():
-        raise ValueError(f'nothing to resume: {note} names {named.name}, which is not there')
+    if not os.path.isfile(path):  # no name is too long for it
+        raise ValueError(f'nothing to resume: {note} names {named.name[:100]}, which is not there')
     return str(path)
 
 

@@ -208,7 +208,7 @@ def sound(tmp_path_factory, registered, quick) -> dict:
     """What a checkpoint within a run holds."""
     folder = tmp_path_factory.mktemp('sound')
     with pytest.raises(Killed):
-        run(config(recasting(), STAGES, checkpoint=dict(interval=1)), folder, dict(kind='iter', n=2))
+        run(config(recasting(), STAGES, checkpoint=dict(iter_interval=1)), folder, dict(kind='iter', n=2))
     return load_file(sorted(folder.glob('*.pth'))[-1])
 
 

@@ -98,7 +98,10 @@ class ImageNet(_ImageNet):
                 f'{self.img_prefix} {hint}, expected one per class, {len(self.CLASSES)}; '
                 f'without such folders, meta/{self.split}.txt must list the images'
             )
-        samples, empty = get_samples(self.img_prefix, self.folder_to_idx, self.is_valid_file)
+        try:
+            samples, empty = get_samples(self.img_prefix, self.folder_to_idx, self.is_valid_file)
+        except OSError as error:  # a link to itself, a folder that may not be read
+            raise OSError(f'{error.filename} cannot be read ({error.strerror}): remove it, or give access') from error
         if empty:
             names = sorted(empty)
             more = f' and {len(names) - 3} more' if len(names) > 3 else ''

@@ -20,7 +20,7 @@ class WorkDirLock:
 
     def __init__(self, path: str, handle: int) -> None:
         self.pid = os.getpid()
-        weakref.finalize(self, _let_go, path, handle, self.pid)
+        self.let_go = weakref.finalize(self, _let_go, path, handle, self.pid)
 
 
 _held: weakref.WeakValueDictionary[str, WorkDirLock] = weakref.WeakValueDictionary()

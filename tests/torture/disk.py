@@ -27,6 +27,7 @@ from mmrecast.registry import HOOKS
 from mmrecast.utils import disk as utils_disk
 from mmrecast.utils.checkpoint import load_file
 from mmrecast.utils.disk import DiskError, NotingFile
+from mmrecast.utils.work_dir_lock import _held
 
 STAGES = [dict(kind='recast', blocks='all', iters=4), dict(kind='finetune', iters=5)]
 APART = [dict(STAGES[0], parallel=True), STAGES[1]]
@@ -85,6 +86,8 @@ def remount(place: Path, options: str, handlers: Sequence[logging.Handler] = ())
         if isinstance(handler, logging.FileHandler) and handler.stream.name != '/dev/full':
             old = handler.setStream(open('/dev/full', 'w'))  # a file open for writing keeps a disk writable
             old.close()
+    for lock in list(_held.values()):  # and so does the lock of the work dir
+        lock.let_go()
     subprocess.run(['mount', '-o', f'remount,{options}', str(place)], check=True)
 
 

@@ -40,6 +40,8 @@ def check_config(cfg: Config) -> None:
     if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32):
         raise ValueError(f'randomness.seed must be a whole number from 0 to 2**32 - 1, got {seed!r}')
     runner_type = cfg.get('runner_type', 'StagedRunner')
+    if not isinstance(runner_type, str):
+        raise ValueError(f'runner_type must be the name of a runner, StagedRunner as a rule, got {runner_type!r}')
     runner = RUNNERS.get(runner_type)
     if runner is None:
         raise KeyError(unknown_type(runner_type, RUNNERS))

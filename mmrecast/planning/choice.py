@@ -89,9 +89,7 @@ def cheapest(blocks: Sequence[Sequence[Option]], kind: str) -> Choice | None:
     return _solve(_Programme(blocks), [o.costs[kind] for own in blocks for o in own], {}, (), 1)
 
 
-def best(
-    blocks: Sequence[Sequence[Option]], budgets: Mapping[str, float], count: int, by: int = 1
-) -> list[Choice]:
+def best(blocks: Sequence[Sequence[Option]], budgets: Mapping[str, float], count: int, by: int = 1) -> list[Choice]:
     """Return up to ``count`` choices by rising price, each differing from those before it in at least ``by`` blocks.
 
     Raises:

@@ -14,7 +14,9 @@ def random_blocks(seed: int) -> list[list[Option]]:
     widths = [rng.sample(range(1, 9), rng.randint(1, 3)) for _ in range(rng.randint(2, 6))]
     return [
         [
-            Option(rng.choice(before), rng.choice(behind), rng.random(), dict(ms=rng.random(), params=rng.randint(1, 9)))
+            Option(
+                rng.choice(before), rng.choice(behind), rng.random(), dict(ms=rng.random(), params=rng.randint(1, 9))
+            )
             for _ in range(rng.randint(1, 5))
         ]
         for before, behind in itertools.pairwise(widths)
@@ -26,9 +28,7 @@ def all_choices(blocks: list[list[Option]]) -> list[Choice]:
     return [
         Choice(tuple(own[j] for own, j in zip(blocks, positions, strict=True)), positions)
         for positions in itertools.product(*(range(len(own)) for own in blocks))
-        if all(
-            blocks[i][positions[i]].leaves == blocks[i + 1][positions[i + 1]].enters for i in range(len(blocks) - 1)
-        )
+        if all(blocks[i][positions[i]].leaves == blocks[i + 1][positions[i + 1]].enters for i in range(len(blocks) - 1))
     ]
 
 

@@ -146,8 +146,8 @@ def main() -> None:
         print(conditions_line(conditions(settings)))
         print(table(planner, plan).rstrip())
         told = (
-            f'{plan.speedup:.2f} times as fast as the teacher, measured ({plan.measured_ms:.3g} ms, {plan.predicted_ms:.3g} '
-            f'predicted); {plan.params:,} weights, {plan.mults:,} multiplications'
+            f'{plan.speedup:.2f} times as fast as the teacher, measured ({plan.measured_ms:.3g} ms, '
+            f'{plan.predicted_ms:.3g} predicted); {plan.params:,} weights, {plan.mults:,} multiplications'
         )
         print(told)
         write_text(config_text(cfg, args, planner, plan, told), args.out)

@@ -173,7 +173,7 @@ class Planner:
 
     @torch.no_grad()
     def judge(self, recipe: Sequence[Mapping]) -> float:
-        """Return KL(teacher ‖ student) per judged image of a student whose blocks have nothing but their closed form."""
+        """Return KL(teacher ‖ student) per judged image of a student that has nothing but its closed form."""
         student = self.teacher
         if recipe:
             images = sum(map(len, self.images))

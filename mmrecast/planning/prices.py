@@ -33,6 +33,7 @@ from mmrecast.utils.modules import untouched
 
 SWAPPED = 3  # candidates of a block whose loss is measured
 EXACT = 1e-6  # a relative error below is the teacher's own block again
+RECAST = 1e-6  # nats that every target costs: of two that lose nothing the teacher's own block is kept
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ class PriceList:
         solved = {key: price for key, price in known.items() if price is not None}
         rate = _rate([price for price in solved.values() if price.loss is not None])
         return [
-            0.0 if c.target is None else None if known[_key(c)] is None else rate * known[_key(c)].error
+            0.0 if c.target is None else None if known[_key(c)] is None else RECAST + rate * known[_key(c)].error
             for c in candidates
         ]
 

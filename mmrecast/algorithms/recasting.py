@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mmrecast.algorithms.base import Distiller, as_text
 from mmrecast.algorithms.block_start import BlockStart, check_closed_form
+from mmrecast.algorithms.hints import Hints
 from mmrecast.algorithms.joining import load_block, state_of
 from mmrecast.algorithms.reach import reached_by
 from mmrecast.algorithms.teacher_cache import TeacherCache
@@ -68,6 +69,9 @@ class Recasting(Distiller):
         teacher_cache (int): MiB for the teacher's outputs at the place of comparison, kept from the first time an image
             is seen in a stage to the next, where crops and flips are repeated (``views`` of the data preprocessor) or
             there are none. Per view it takes one output for each training image. Defaults to 0: none.
+        hints (dict, optional): ``dict(blocks=pattern(s), loss=dict(type=…))``: fine-tuning compares the outputs of
+            these blocks, too, by ``RelativeMSELoss`` of weight 5 where no loss is given. Not with a ``teacher_cache``,
+            which keeps logits. Defaults to None: as in the paper, the logits alone.
         checkpointing (bool): Whether the student's blocks keep their inputs alone in training and compute the rest
             again in the backward pass: the same weights, less memory, one more forward pass. Defaults to False.
 
@@ -95,6 +99,7 @@ class Recasting(Distiller):
         compare: str = 'next',
         connector: dict | None = None,
         teacher_cache: int = 0,
+        hints: dict | None = None,
         checkpointing: bool = False,
         data_preprocessor: dict | nn.Module | None = None,
     ) -> None:
@@ -123,11 +128,12 @@ class Recasting(Distiller):
         self.teacher_cache = TeacherCache(teacher_cache)
         if not isinstance(checkpointing, bool):
             raise ValueError(f'checkpointing must be True or False, got {checkpointing!r}')
-        self._loss_cfgs = as_text([block_loss, kd_loss, task_loss, connector])
+        self._loss_cfgs = as_text([block_loss, kd_loss, task_loss, connector, *([hints] if hints else [])])
 
         self.chain = find_chain(self.teacher, self.input_shape, sources_of(recipe))
         self.plan: Plan = make_plan(self.teacher, recipe, self.input_shape, self.chain)
         check_plan(copy.deepcopy(self.teacher), self.plan)
+        self.hints = None if hints is None else Hints(hints, self.plan)
         self._check_options()
         self.student = self._copy_of_teacher()
         self.origin = Origin(self.teacher_constructor, self.plan)
@@ -181,6 +187,8 @@ class Recasting(Distiller):
         self.teacher_cache.clear()
         if stage.kind == 'finetune':
             super().begin_stage(stage)
+            if self.hints is not None:
+                self.hints.begin(self.student, self.teacher, self._noise())
             return
         step = self._step(stage)
         if stage.kind == 'align':
@@ -210,10 +218,7 @@ class Recasting(Distiller):
         )
         self._set_trainable(parameters, live)
         if self.block_input == 'teacher':
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(0)
-                images = torch.randn(2, *self.input_shape, device=device_of(self.student))
-            self._suffix = Suffix(self.student, entry.path, images, included=True)
+            self._suffix = Suffix(self.student, entry.path, self._noise(), included=True)
 
     @contextmanager
     def apart(self) -> Iterator[None]:
@@ -280,11 +285,15 @@ class Recasting(Distiller):
             if self.connector is not None:
                 s_feature = self.connector(s_feature)
             return dict(loss_block=self.block_loss(s_feature, t_feature))
-        with torch.no_grad():
-            (t_logits,) = self.teacher_cache(data_samples, lambda: (self.teacher(inputs),))
-        s_logits = self.student(inputs)
+        hinted: dict[str, Tensor] = {}
+        if self.hints is not None:
+            s_logits, t_logits, hinted = self.hints(inputs)
+        else:
+            with torch.no_grad():
+                (t_logits,) = self.teacher_cache(data_samples, lambda: (self.teacher(inputs),))
+            s_logits = self.student(inputs)
         labels = data_samples['gt_label']
-        return dict(loss_kd=self.kd_loss(s_logits, t_logits), loss_task=self.task_loss(s_logits, labels))
+        return dict(loss_kd=self.kd_loss(s_logits, t_logits), loss_task=self.task_loss(s_logits, labels)) | hinted
 
     def check_training_data(self, dataset: Sized, data_samples: dict | None) -> None:
         """See the base class: what is kept of the teacher must come again, and be known by its number."""
@@ -339,6 +348,11 @@ class Recasting(Distiller):
 
     # ---- helpers ----------------------------------------------------------------------------------------------------
 
+    def _noise(self) -> Tensor:
+        """Return two images of noise, always the same, to try networks on."""
+        noise = torch.randn(2, *self.input_shape, generator=torch.Generator().manual_seed(0))
+        return noise.to(device_of(self.student))
+
     def _copy_of_teacher(self) -> nn.Module:
         return copy.deepcopy(self.teacher).requires_grad_(True)
 
@@ -368,6 +382,8 @@ class Recasting(Distiller):
         return MODELS.build(dict(self.connector_cfg, **widths))
 
     def _check_options(self) -> None:
+        if self.hints is not None and self.teacher_cache.mib:
+            raise ValueError('teacher_cache keeps logits, hints need the teacher to run: leave one of the two out')
         if self.connector_cfg is not None and self.compare != 'target':
             raise ValueError("a connector serves compare='target' alone: set that, or leave the connector out")
         if self.start == 'closed_form':

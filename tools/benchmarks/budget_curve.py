@@ -92,13 +92,18 @@ def _shorten(cfg: Config, per_block: int) -> None:
     """Give every block fewer iterations, at a rate in proportion, and the fine-tuning what is left of the budget."""
     size = cfg.train_dataloader.batch_size
     rest = cfg.train_cfg.budget - BLOCKS * (per_block - (-START_IMAGES // size))
-    recast, finetune = cfg.train_cfg.stages
-    optimizer = cfg.optim_wrapper.optimizer
-    gentle = dict(cfg.optim_wrapper, optimizer=dict(optimizer, lr=optimizer.lr * per_block / recast['iters']))
+    *recast, finetune = cfg.train_cfg.stages
     cfg.train_cfg.stages = [
-        dict(recast, iters=max(per_block, 1), optim_wrapper=gentle),
+        *(_gentler(dict(optim_wrapper=cfg.optim_wrapper) | stage, max(per_block, 1)) for stage in recast),
         {key: value for key, value in finetune.items() if key != 'epochs'} | dict(iters=max(rest, 1)),
     ]
+
+
+def _gentler(stage: dict, iters: int) -> dict:
+    """Return a stage of another length, at a rate in proportion."""
+    wrapper = stage['optim_wrapper']
+    optimizer = dict(wrapper['optimizer'], lr=wrapper['optimizer']['lr'] * iters / stage['iters'])
+    return dict(stage, iters=iters, optim_wrapper=dict(wrapper, optimizer=optimizer))
 
 
 def outcome(cfg: Config, start: str, part: int, seed: int, work_dir: Path, **options) -> Outcome:

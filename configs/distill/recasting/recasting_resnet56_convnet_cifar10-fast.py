@@ -11,7 +11,6 @@ model = dict(
     teacher_ckpt=_base_.teacher_ckpt,
     recipe=_base_.recipe,
     start=_base_.start,
-    teacher_cache=64,
+    hints=dict(blocks=['backbone.layer1.8', 'backbone.layer2.8', 'backbone.layer3.8']),
 )
-data_preprocessor = dict(views=8)
 custom_hooks = [dict(type='ResultHook', method='recasting')]

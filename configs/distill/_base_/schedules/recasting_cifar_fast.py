@@ -1,10 +1,24 @@
 # 34 epochs in all, a fiftieth of the authors' 1,720 on ResNet-56: a closed-form start, 60 iterations per block, then
-# fine-tuning. Adam, falling to 0 by a cosine in every stage.
+# fine-tuning. Adam, falling to 0 by a cosine in every stage, at a rate that is the lower the more blocks train along.
 optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='Adam', lr=1e-3))
 param_scheduler = dict(type='CosineAnnealingLR')
 start = 'closed_form'
 train_cfg = dict(
     type='StagedLoop',
-    stages=[dict(kind='recast', blocks='all', iters=60, val=False), dict(kind='finetune', epochs=29)],
+    stages=[
+        dict(
+            kind='recast', blocks='backbone.layer1.*', iters=60, val=False,
+            optim_wrapper=dict(type='OptimWrapper', optimizer=dict(type='Adam', lr=3e-3)),
+        ),
+        dict(
+            kind='recast', blocks='backbone.layer2.*', iters=60, val=False,
+            optim_wrapper=dict(type='OptimWrapper', optimizer=dict(type='Adam', lr=1e-3)),
+        ),
+        dict(
+            kind='recast', blocks='backbone.layer3.*', iters=60, val=False,
+            optim_wrapper=dict(type='OptimWrapper', optimizer=dict(type='Adam', lr=3e-4)),
+        ),
+        dict(kind='finetune', epochs=29),
+    ],
     probe_images=256,
-)
+)  # fmt: skip

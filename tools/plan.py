@@ -17,6 +17,7 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
+from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 
 from mmrecast.algorithms.base import Distiller
@@ -135,6 +136,7 @@ def main() -> None:
     begin = time.perf_counter()
     with told_in_one_line():
         register_all_modules()
+        MMLogger.get_current_instance().setLevel('WARNING')  # a line per start would be hundreds
         settings = checked(args)
         cfg = read_config(args.config, args.cfg_options)
         planner = planner_of(cfg, args, settings)

@@ -12,7 +12,8 @@ LAYERS = {
     'surgery': 2, 'links': 2, 'stages': 2,
     'algorithms': 3,
     'engine': 4, 'analysis': 4,
-    'apis': 5, 'tools': 5,
+    'planning': 5,
+    'apis': 6, 'tools': 6,
 }  # fmt: skip
 """dict[str, int]: Layer of each part: ``mmrecast.<part>``, of ``tools``, and of the package itself ('')."""
 

@@ -1,6 +1,7 @@
 """The closed-form start of one block inside its network: what it is solved on, and what reads it afterwards."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 import torch
 from mmengine.logging import print_log
@@ -44,6 +45,19 @@ def check_closed_form(plan: Plan) -> None:
             ) from error
 
 
+@dataclass(frozen=True)
+class Collected:
+    """What a block is solved on.
+
+    Args:
+        examples (list[Examples]): One per part of the target.
+        inputs (list[Tensor]): The images (N, C, H, W) that they come from, batch by batch.
+    """
+
+    examples: list[Examples]
+    inputs: list[Tensor]
+
+
 class BlockStart:
     """The start of target k, which stands in the student already, and of what reads it.
 
@@ -76,11 +90,12 @@ class BlockStart:
         self.ridge, self.images, self.teacher_fed = ridge, images, teacher_fed
         self._inputs: list[Tensor] = []
 
-    def __call__(self, batches: Iterable[dict], keep_reader: bool, may_lift: bool) -> Start:
+    def __call__(self, batches: Iterable[dict] | Collected, keep_reader: bool, may_lift: bool) -> Start:
         """Solve for the block, and for what reads it.
 
         Args:
-            batches (Iterable[dict]): Preprocessed batches with ``inputs``.
+            batches (Iterable[dict] | Collected): Preprocessed batches with ``inputs``, or what `collect` made of them
+                for another target in this place.
             keep_reader (bool): Whether what reads the block is to compute what it did in the teacher.
             may_lift (bool): Whether the block's output may be shifted where a BN behind it takes that back.
         """
@@ -88,7 +103,8 @@ class BlockStart:
         target = get_module(self.student, entry.path)
         if keep_reader:
             check_foldable(self.student, self.teacher, self.readers)
-        examples = self._examples(batches, len(parts_of(target)))
+        collected = batches if isinstance(batches, Collected) else self.collect(batches, len(parts_of(target)))
+        examples, self._inputs = collected.examples, collected.inputs
         changed = list(changed_layers(self.student, self.teacher, self.readers))
         mixing = all(mixes(layer) for _, layer in changed)
         norms = self._taking_back() if may_lift else []
@@ -106,8 +122,13 @@ class BlockStart:
         print_log(f'{entry.path}: {start.way}; relative error {start.error:.4f}', logger='current')
         return start
 
-    def _examples(self, batches: Iterable[dict], parts: int) -> list[Examples]:
-        entry, share = self.entry, None
+    def collect(self, batches: Iterable[dict], parts: int = 1) -> Collected:
+        """Run both networks and return what a target of so many parts is solved on.
+
+        Raises:
+            ValueError: There is no batch.
+        """
+        entry, share, kept = self.entry, None, []
         source = block_at(self.teacher, entry.path, entry.span)
         examples = [Examples() for _ in range(parts)]
         for batch in batches:
@@ -121,15 +142,15 @@ class BlockStart:
             tensors = [inputs, x, *(y for y, _ in outputs)]
             share = share_kept(tensors, self.images) if share is None else share
             inputs, x, *ys = evenly(tensors, share)
-            self._inputs.append(inputs)
+            kept.append(inputs)
             for i, (each, y, (_, relu)) in enumerate(zip(examples, ys, outputs, strict=True)):
                 each.y.append(y)
                 each.relu = relu
                 if i == 0:
                     each.x.append(x)
-        if not self._inputs:
+        if not kept:
             raise ValueError('the closed-form start got no image')
-        return examples
+        return Collected(examples, kept)
 
     @torch.no_grad()
     def _read(self, path: str, teachers: str) -> Iterator[tuple[Tensor, Tensor]]:

@@ -11,7 +11,6 @@ one divisor throughout are measured whole in the same rounds, so that one sees h
 """
 
 import copy
-import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -20,12 +19,13 @@ from math import prod
 from statistics import median
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from mmrecast.algorithms.width_table import FORMAT, form_of
 from mmrecast.analysis.activations import fill_statistics
 from mmrecast.analysis.latency import bench, check_counts, rounds
 from mmrecast.analysis.latency_settings import DTYPES, LatencySettings
+from mmrecast.analysis.module_pass import ModulePass, view_of
 from mmrecast.surgery.channel_graph import ChannelGraph, Layer
 from mmrecast.surgery.width_rules import check_divisor
 from mmrecast.surgery.widths import LayerWidths, Widths, kept_ranges, narrow, widths_of
@@ -34,7 +34,6 @@ from mmrecast.utils.names import nearest
 
 LEFT_OUT = 'BatchNorm, activations, pooling, sums and concatenations, and the memory traffic between layers'
 MOST = 256  # combinations of the widths around one layer
-CALLS = 10  # passes on a GPU in a row, as in a network: else every layer would wait for its launch
 
 Shapes = tuple[tuple[int, ...], ...]
 
@@ -147,38 +146,14 @@ def _passes(
         longest = max((prod(shape) for form in forms.values() for shape in form.inputs), default=1)
         memory = torch.rand(batch_size * longest).to(settings.device, DTYPES[settings.dtype])
         passes: dict[Hashable, Callable[[], list[float]]] = {
-            d: _Pass(network, [ready.images], ready.wait)
+            d: ModulePass(network, [ready.images], ready.wait)
             for d, network in zip(networks, ready.networks.values(), strict=True)
         }
         for key, form in forms.items():
             layer = settings.place(form.build().eval(), form.inputs[0])[0]
-            inputs = [_view(memory, (batch_size, *shape), settings.channels_last) for shape in form.inputs]
-            passes[key] = _Pass(layer, inputs, ready.wait)
+            inputs = [view_of(memory, (batch_size, *shape), settings.channels_last) for shape in form.inputs]
+            passes[key] = ModulePass(layer, inputs, ready.wait)
         yield passes, ready.threads
-
-
-class _Pass:
-    """Runs a module on each of its inputs and returns the milliseconds."""
-
-    def __init__(self, module: nn.Module, inputs: Sequence[Tensor], wait: Callable[[], None]) -> None:
-        self.module, self.inputs, self.wait = module, inputs, wait
-        self.calls = CALLS if inputs[0].is_cuda else 1
-
-    def __call__(self) -> list[float]:
-        self.wait()
-        start = time.perf_counter()
-        for _ in range(self.calls):
-            for x in self.inputs:
-                self.module(x)
-        self.wait()
-        return [(time.perf_counter() - start) * 1000 / self.calls]
-
-
-def _view(memory: Tensor, shape: Sequence[int], channels_last: bool) -> Tensor:
-    if channels_last and len(shape) == 4:
-        n, c, h, w = shape
-        return memory[: prod(shape)].view(n, h, w, c).permute(0, 3, 1, 2)
-    return memory[: prod(shape)].view(shape)
 
 
 def _checked(graph: ChannelGraph, group: str, candidates: Sequence[int]) -> list[int]:

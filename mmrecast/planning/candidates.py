@@ -1,0 +1,207 @@
+"""What each block of a chain may become: kept, or one of the targets, at each width that its neighbours can take."""
+
+import copy
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from mmrecast.registry import BLOCKS
+from mmrecast.surgery.apply import apply_step
+from mmrecast.surgery.chain import Chain, ChainBlock, Shape, find_chain
+from mmrecast.surgery.describe import rebuild
+from mmrecast.surgery.plan import make_plan, target_class
+from mmrecast.surgery.spans import block_at
+from mmrecast.utils.modules import untouched
+
+TARGETS = (
+    dict(type='ConvBlock'),
+    dict(type='ConvBlock', kernel_size=1),
+    dict(type='BasicBlock'),
+    dict(type='Bottleneck'),
+    dict(type='DepthwiseSeparable'),
+)
+RATIOS = (1.0, 0.75, 0.5, 0.25)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One thing that a block may become, at certain widths.
+
+    Args:
+        path (str): Where the block stands.
+        target (dict, optional): Complete config of a target, for ``BLOCKS``; None: the teacher's block is kept, and
+            rebuilt where ``in_channels`` is another width.
+        in_channels, out_channels (int): Widths in the student.
+        enters, leaves (int): Widths that must agree with the candidates of the neighbours: ``in_channels``, and
+            ``out_channels`` or, where glue behind the block restores the teacher's width, that.
+    """
+
+    path: str
+    target: dict | None
+    in_channels: int
+    out_channels: int
+    enters: int
+    leaves: int
+
+    @property
+    def name(self) -> str:
+        """str: For tables: 'ConvBlock 16→8', 'kept 16→16'."""
+        if self.target is None:
+            return f'kept {self.in_channels}→{self.out_channels}'
+        own = {k: v for k, v in self.target.items() if k not in ('type', 'in_channels', 'out_channels', 'stride')}
+        more = f' ({", ".join(f"{k}={v}" for k, v in own.items())})' if own else ''
+        return f'{self.target["type"]}{more} {self.in_channels}→{self.out_channels}'
+
+    @property
+    def rule(self) -> dict | None:
+        """dict | None: The rule of a recipe that makes it, None where the block is kept."""
+        if self.target is None:
+            return None
+        target = {key: value for key, value in self.target.items() if key not in ('in_channels', 'stride')}
+        return dict(source=self.path, target=target)
+
+
+def candidates_of(
+    network: nn.Module,
+    input_shape: Shape,
+    targets: Sequence[dict | str] = TARGETS,
+    ratios: Sequence[float] = RATIOS,
+    keep: bool = True,
+    blocks: Sequence[str] = (),
+) -> list[list[Candidate]]:
+    """List what every block of the network's chain may become.
+
+    Args:
+        network (nn.Module): The teacher, or an untrained network like it; it is left as it is.
+        input_shape (tuple[int]): (C, H, W).
+        targets (Sequence[dict | str]): Targets to try, as in a recipe but without widths. Defaults to convolutions (3x3
+            and 1x1), basic and bottleneck blocks and depthwise separable ones.
+        ratios (Sequence[float]): Widths to try, over the teacher's. Defaults to 1, 3/4, 1/2 and 1/4.
+        keep (bool): Whether a block may stay the teacher's. Defaults to True.
+        blocks (Sequence[str]): Patterns of sources that must be in the chain, as a recipe names them. Defaults to none.
+
+    Returns:
+        list[list[Candidate]]: One list per block, in the order of the chain.
+
+    Raises:
+        ValueError: A ratio is not in (0, 1], a target sets a width itself, the network has no chain, or nothing at all
+            fits a block.
+        KeyError: A target type is not registered.
+    """
+    targets, ratios = _checked(targets, ratios)
+    chain = find_chain(network, input_shape, tuple(blocks))
+    if not chain.blocks:
+        raise ValueError(f'{type(network).__name__} has no chain of blocks: name its blocks (blocks=…)')
+    joints = [_joint(network, chain, i, ratios) for i in range(len(chain.blocks))]
+    found = []
+    for i, block in enumerate(chain.blocks):
+        before = joints[i - 1] if i else _Joint((block.in_shape[0],), True)
+        widths = before.widths if before.passed_on else (block.in_shape[0],)
+        own = [
+            Candidate(block.path, target, width, out, width, out if joints[i].passed_on else _next_width(chain, i))
+            for width in widths
+            for target, out in _made(network, chain, i, width, targets, joints[i].widths, keep)
+        ]
+        if not own:
+            why = f': {block.why}' if block.source is None else ''
+            raise ValueError(f'nothing fits block {block.path!r}{why}; give other targets, or keep=True')
+        found.append(own)
+    return found
+
+
+@dataclass(frozen=True)
+class _Joint:
+    """Widths that a block may give, and whether the next block reads them as they are."""
+
+    widths: tuple[int, ...]
+    passed_on: bool
+
+
+def _checked(targets: Sequence[dict | str], ratios: Sequence[float]) -> tuple[list[dict], list[float]]:
+    targets = [dict(type=target) if isinstance(target, str) else dict(target) for target in targets]
+    for target in targets:
+        target_class(str(target.get('type')))
+        taken = {'in_channels', 'out_channels', 'width_ratio', 'stride'} & set(target)
+        if taken:
+            raise ValueError(f'a candidate takes its widths and stride from the network: leave {min(taken)} out')
+    for ratio in ratios:
+        number = isinstance(ratio, int | float) and not isinstance(ratio, bool) and math.isfinite(ratio)
+        if not number or not 0 < ratio <= 1:
+            raise ValueError(f'a ratio of widths must be above 0 and at most 1, got {ratio!r}')
+    return targets, sorted({1.0, *map(float, ratios)}, reverse=True)
+
+
+def _next_width(chain: Chain, i: int) -> int:
+    block = chain.blocks[i]
+    return chain.blocks[i + 1].in_shape[0] if i + 1 < len(chain.blocks) else block.out_shape[0]
+
+
+def _joint(network: nn.Module, chain: Chain, i: int, ratios: Sequence[float]) -> _Joint:
+    """Try whether the width behind block i can change, with a convolution in its place."""
+    block, full = chain.blocks[i], chain.blocks[i].out_shape[0]
+    passed_on = i + 1 < len(chain.blocks) and chain.blocks[i + 1].in_shape[0] == full
+    widths = tuple(dict.fromkeys(max(int(full * ratio + 0.5), 1) for ratio in ratios))
+    if block.source is None or len(widths) < 2:
+        return _Joint((full,), passed_on)
+    recipe = [dict(source=block.path, target=dict(type='ConvBlock', out_channels=widths[-1]))]
+    try:
+        plan = make_plan(network, recipe, chain.input_shape, chain)
+        apply_step(copy.deepcopy(network), plan, i)
+    except ValueError:
+        return _Joint((full,), passed_on)
+    if i + 1 < len(chain.blocks):
+        passed_on = plan.entries[i + 1].in_channels == widths[-1]
+    return _Joint(widths, passed_on)
+
+
+def _made(
+    network: nn.Module,
+    chain: Chain,
+    i: int,
+    width: int,
+    targets: Sequence[dict],
+    outs: Sequence[int],
+    keep: bool,
+) -> list[tuple[dict | None, int]]:
+    """Return the (target, width) pairs that work as block i when it reads ``width`` channels."""
+    block = chain.blocks[i]
+    made: list[tuple[dict | None, int]] = []
+    if keep and _can_be_kept(network, block, width):
+        made.append((None, block.out_shape[0]))
+    if block.source is None:
+        return made
+    for target in targets:
+        for out in outs:
+            recipe = [dict(source=block.path, target=target | dict(out_channels=out))]
+            try:
+                complete = make_plan(network, recipe, chain.input_shape, chain).entries[i].target
+                complete |= dict(in_channels=width)
+                built = BLOCKS.build(dict(complete))
+            except (TypeError, ValueError):
+                continue  # it replaces other kinds of blocks, or has no form of these widths
+            if _fits(built, (width, *block.in_shape[1:]), (out, *block.out_shape[1:])):
+                made.append((complete, out))
+    return made
+
+
+def _can_be_kept(network: nn.Module, block: ChainBlock, width: int) -> bool:
+    if width == block.in_shape[0]:
+        return True
+    if block.span:
+        return isinstance(block_at(network, block.path), nn.Conv2d)
+    try:
+        rebuild(block_at(network, block.path, block.span), width)
+    except ValueError:
+        return False
+    return True
+
+
+def _fits(module: nn.Module, given: Shape, wanted: Shape) -> bool:
+    with untouched(module), torch.no_grad():
+        try:
+            return tuple(module(torch.zeros(2, *given)).shape[1:]) == wanted
+        except Exception:  # a block of the user's may raise anything
+            return False

@@ -1,0 +1,266 @@
+"""From a budget to a recipe: candidates, costs and prices put together, the choice measured and corrected."""
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import kl_div
+
+from mmrecast.algorithms import Recasting
+from mmrecast.analysis.complexity import convention_for, count
+from mmrecast.analysis.latency_settings import LatencySettings
+from mmrecast.planning.candidates import RATIOS, TARGETS, candidates_of
+from mmrecast.planning.choice import Choice, best, cheapest, choose
+from mmrecast.planning.costs import (
+    Line,
+    calibrate,
+    costs_of,
+    options_of,
+    random_choices,
+    recipe_of,
+    student_of,
+    time_networks,
+)
+from mmrecast.planning.prices import PriceList
+from mmrecast.stages import Stage
+from mmrecast.surgery.chain import Shape, find_chain
+from mmrecast.utils.modules import untouched
+
+CALIBRATION = 8  # random plans that are measured whole
+CORRECTIONS = 4  # times that a budget is moved because what was chosen is slower than predicted
+TOLERANCE = 0.03  # of a latency: what is nearer to the target is taken
+APART = 2  # blocks in which the plans that are ranked differ from one another
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A plan for a budget.
+
+    Args:
+        choice (Choice): One candidate per block.
+        recipe (list[dict]): The rules that make it; empty where every block is kept.
+        predicted_ms (float): Of the whole network, from the sum over its blocks.
+        measured_ms, speedup (float): Measured beside the teacher; the speed-up is the median over rounds.
+        params, mults (int): Counted on the whole network.
+        loss (float, optional): KL(teacher ‖ student) in nats per image with all blocks in place by their closed form,
+            if the plan was ranked.
+    """
+
+    choice: Choice
+    recipe: list[dict]
+    predicted_ms: float
+    measured_ms: float
+    speedup: float
+    params: int
+    mults: int
+    loss: float | None = None
+
+    @property
+    def price(self) -> float:
+        """float: The predicted loss, in nats per image: the sum of the blocks' prices."""
+        return self.choice.price
+
+
+class Planner:
+    """Plans for one teacher on one device.
+
+    Args:
+        teacher (nn.Module): The trained network, images (N, C, H, W) → logits; it is not changed.
+        input_shape (tuple[int]): (C, H, W).
+        images, judged (Sequence[Tensor]): See :class:`PriceList`.
+        targets, ratios, keep, blocks: See `candidates_of`.
+        cache (str, optional): Folder for prices. Defaults to None: nowhere.
+        batch_size, repeats, warmup (int), settings (LatencySettings): How latency is measured, see `costs_of`.
+        told (Callable): Gets lines on the progress. Defaults to nothing.
+
+    Raises:
+        ValueError, KeyError: As `candidates_of`, `costs_of` and `calibrate`.
+    """
+
+    def __init__(
+        self,
+        teacher: nn.Module,
+        input_shape: Shape,
+        images: Sequence[Tensor],
+        judged: Sequence[Tensor],
+        targets: Sequence[dict | str] = TARGETS,
+        ratios: Sequence[float] = RATIOS,
+        keep: bool = True,
+        blocks: Sequence[str] = (),
+        cache: str | None = None,
+        batch_size: int = 1,
+        repeats: int = 20,
+        warmup: int = 5,
+        settings: LatencySettings | None = None,
+        told: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        self.teacher, self.input_shape, self.told = teacher, tuple(input_shape), told
+        self.images, self.judged = list(images), list(judged)
+        self.measuring = dict(batch_size=batch_size, repeats=repeats, warmup=warmup, settings=settings)
+        self.chain = find_chain(teacher, self.input_shape, tuple(blocks))
+        self.candidates = candidates_of(teacher, self.input_shape, targets, ratios, keep, blocks)
+        told(f'{sum(map(len, self.candidates))} candidates for {len(self.candidates)} blocks')
+        self.costs = costs_of(teacher, self.chain, self.candidates, **self.measuring)
+        free = [[0.0] * len(own) for own in self.candidates]
+        probes = random_choices(options_of(self.candidates, self.costs, free), 'ms', CALIBRATION)
+        times = self._timed(probes)
+        self.line: Line = calibrate([choice.cost('ms') for choice in probes], [ms for ms, _ in times])
+        told(f'whole network = {self.line.intercept:.3f} ms + {self.line.slope:.3f} x its blocks')
+        self.prices = PriceList(teacher, self.chain, self.images, self.judged, cache)
+        prices = [self.prices.of(i, own, told) for i, own in enumerate(self.candidates)]
+        for block, own in zip(self.chain.blocks, prices, strict=True):
+            if all(price is None for price in own):
+                raise ValueError(f'no candidate of block {block.path!r} has a closed form that could price it: keep it')
+        self.options = options_of(self.candidates, self.costs, prices)
+        self.teacher_ms = time_networks([lambda: self.teacher], teacher, self.input_shape, **self.measuring)[0][0]
+
+    def plan(
+        self,
+        speedup: float | None = None,
+        latency_ms: float | None = None,
+        max_params: int | None = None,
+        max_mults: int | None = None,
+        ranked: int = 1,
+    ) -> Planned:
+        """Return the plan that should lose least within every budget that is given.
+
+        Args:
+            speedup (float, optional): How many times as fast as the teacher, at least.
+            latency_ms (float, optional): Milliseconds of a batch, at most.
+            max_params, max_mults (int, optional): Of the whole network, as the complexity tool counts them.
+            ranked (int): How many plans are put together by their closed form and compared on the judged images.
+                Defaults to 1: the first is taken.
+
+        Raises:
+            ValueError: There is no budget or a wrong one, the teacher is within it, or nothing reaches it (the message
+                says what can be reached).
+        """
+        budgets = self._budgets(speedup, latency_ms, max_params, max_mults)
+        moved = dict(budgets)
+        for _ in range(CORRECTIONS):
+            choices = best(self.options, self._of_blocks(moved), max(ranked, 1), APART)
+            if not choices:
+                raise ValueError(self._unreachable(budgets, moved))
+            plans = [self._planned(choice) for choice in choices]
+            over = self._over(plans[0], budgets)
+            if not over:
+                break
+            moved = {kind: budget * min(1.0, 1 / over.get(kind, 1.0)) for kind, budget in moved.items()}
+            self.told(f'the choice is over budget by {max(over.values()) - 1:.1%}: chosen again')
+        within = [plan for plan in plans if not self._over(plan, budgets)] or plans[:1]
+        if len(within) > 1:
+            within = [replace(plan, loss=self.judge(plan.recipe)) for plan in within]
+            within.sort(key=lambda plan: plan.loss)
+        return within[0]
+
+    def frontier(self, points: int = 10) -> list[tuple[float, float, Choice]]:
+        """Return (predicted ms, predicted loss, choice) for budgets from the teacher's latency down to the fastest."""
+        low, high = self.fastest_ms, self.line.whole(sum(self._kept()))
+        found = []
+        for i in range(points):
+            budget = high * (low / high) ** (i / max(points - 1, 1))
+            choice = choose(self.options, dict(ms=self.line.blocks(budget) + 1e-9))
+            if choice is not None:
+                found.append((self.line.whole(choice.cost('ms')), choice.price, choice))
+        return found
+
+    @property
+    def fastest_ms(self) -> float:
+        """float: What the fastest plan is predicted to take."""
+        return self.line.whole(cheapest(self.options, 'ms').cost('ms'))
+
+    @torch.no_grad()
+    def judge(self, recipe: Sequence[Mapping]) -> float:
+        """Return KL(teacher ‖ student) per judged image of a student that has nothing but its closed form."""
+        student = self.teacher
+        if recipe:
+            images = sum(map(len, self.images))
+            algorithm = Recasting(
+                copy.deepcopy(self.teacher), list(recipe), start=dict(type='closed_form', images=images),
+                data_preprocessor=dict(type='BatchPreprocessor', input_shape=self.input_shape),
+            )  # fmt: skip
+            for stage in algorithm.expand([Stage('recast', iters=0, blocks='all')]):
+                algorithm.begin_stage(stage, [dict(inputs=x) for x in self.images])
+            student = algorithm.student
+        total, count_ = 0.0, 0
+        with untouched(student):
+            for x in self.judged:
+                both = (network(x).double().log_softmax(1) for network in (student, self.teacher))
+                total, count_ = total + kl_div(*both, reduction='sum', log_target=True).item(), count_ + len(x)
+        return total / count_
+
+    # ---- budgets ----------------------------------------------------------------------------------------------------
+
+    def _budgets(
+        self, speedup: float | None, latency_ms: float | None, max_params: int | None, max_mults: int | None
+    ) -> dict[str, float]:
+        given = dict(speedup=speedup, latency_ms=latency_ms, max_params=max_params, max_mults=max_mults)
+        given = {name: value for name, value in given.items() if value is not None}
+        if not given:
+            raise ValueError('no budget: give a speed-up, a latency in ms, or a number of weights or multiplications')
+        for name, value in given.items():
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float('inf'):
+                raise ValueError(f'{name} must be a number above 0, got {value!r}')
+        budgets = {}
+        if speedup is not None or latency_ms is not None:
+            limits = [self.teacher_ms / speedup] if speedup is not None else []
+            budgets['ms'] = min([*limits, *([latency_ms] if latency_ms is not None else [])])
+        budgets |= {kind: float(value) for kind, value in (('params', max_params), ('mults', max_mults)) if value}
+        teacher = dict(ms=self.teacher_ms) | self._counts(self.teacher)
+        if all(teacher[kind] <= budget for kind, budget in budgets.items()):
+            told = ', '.join(f'{_amount(kind, teacher[kind])} of {_amount(kind, b)}' for kind, b in budgets.items())
+            raise ValueError(f'the teacher is within the budget already ({told}): nothing needs to be recast')
+        return budgets
+
+    def _of_blocks(self, budgets: Mapping[str, float]) -> dict[str, float]:
+        """Return what budgets of the whole network leave for its blocks."""
+        whole = self._counts(self.teacher)
+        rest = {kind: whole[kind] - sum(own[0].costs[kind] for own in self._kept_options()) for kind in whole}
+        left = {kind: budget - rest[kind] for kind, budget in budgets.items() if kind != 'ms'}
+        return left | ({'ms': self.line.blocks(budgets['ms'])} if 'ms' in budgets else {})
+
+    def _kept_options(self) -> list[list]:
+        return [
+            [o for o in own if o.what.target is None and o.enters == block.in_shape[0]] or own[:1]
+            for own, block in zip(self.options, self.chain.blocks, strict=True)
+        ]
+
+    def _kept(self) -> list[float]:
+        return [own[0].costs['ms'] for own in self._kept_options()]
+
+    def _over(self, plan: Planned, budgets: Mapping[str, float]) -> dict[str, float]:
+        """Return by how much a measured plan is over its budgets, as a quotient, where it is."""
+        has = dict(ms=self.teacher_ms / plan.speedup, params=plan.params, mults=plan.mults)
+        slack = dict(ms=1 + TOLERANCE)
+        return {kind: has[kind] / b for kind, b in budgets.items() if has[kind] > b * slack.get(kind, 1.0)}
+
+    def _unreachable(self, budgets: Mapping[str, float], moved: Mapping[str, float]) -> str:
+        lines = []
+        for kind, budget in budgets.items():
+            least = self._planned(cheapest(self.options, kind))
+            reached = dict(ms=self.teacher_ms / least.speedup, params=least.params, mults=least.mults)[kind]
+            more = f' ({least.speedup:.2f} times as fast as the teacher)' if kind == 'ms' else ''
+            lines.append(f'{_amount(kind, budget)} asked for, {_amount(kind, reached)}{more} is the least')
+        return f'no plan is within the budget: {"; ".join(lines)}; allow more targets or smaller widths'
+
+    # ---- measuring --------------------------------------------------------------------------------------------------
+
+    def _timed(self, choices: Sequence[Choice]) -> list[tuple[float, float]]:
+        builders = [lambda c=choice: student_of(self.teacher, self.chain, c) for choice in choices]
+        return time_networks(builders, self.teacher, self.input_shape, **self.measuring)
+
+    def _planned(self, choice: Choice) -> Planned:
+        ((ms, speedup),) = self._timed([choice])
+        counts = self._counts(student_of(self.teacher, self.chain, choice))
+        predicted = self.line.whole(choice.cost('ms'))
+        return Planned(choice, recipe_of(choice), predicted, ms, speedup, int(counts['params']), int(counts['mults']))
+
+    def _counts(self, network: nn.Module) -> dict[str, float]:
+        counted = count(network, self.input_shape, convention_for(self.input_shape))
+        return dict(params=float(counted.params), mults=float(counted.mults))
+
+
+def _amount(kind: str, value: float) -> str:
+    return f'{value:.3g} ms' if kind == 'ms' else f'{value:,.0f} {kind}'

@@ -1,0 +1,69 @@
+"""Counts against those of whole networks, and the line through measured ones."""
+
+import itertools
+
+import pytest
+from tiny import SHAPE
+
+from mmrecast.analysis.complexity import count
+from mmrecast.analysis.latency_settings import LatencySettings
+from mmrecast.planning.choice import Choice
+from mmrecast.planning.costs import calibrate, costs_of, options_of, random_choices, recipe_of, student_of
+
+
+@pytest.fixture
+def options(teacher, chain, candidates):
+    costs = costs_of(teacher, chain, candidates, repeats=1, warmup=0)
+    return options_of(candidates, costs, [[0.0] * len(own) for own in candidates])
+
+
+def test_counts_of_blocks_add_up_to_those_of_networks(teacher, chain, options):
+    """Stem and head are a constant where the last width is kept."""
+    last = [option for option in options[-1] if option.leaves == 8]
+    rests = set()
+    for choice in random_choices([*options[:-1], last], 'params', 12):
+        whole = count(student_of(teacher, chain, choice), SHAPE, 'cifar')
+        rests.add((whole.params - choice.cost('params'), whole.mults - choice.cost('mults')))
+    assert rests == {(36.0, 36.0 * 64)}  # the stem: 1 → 4 channels of 3x3 on 8x8 pixels
+
+
+def test_equal_forms_are_timed_once(teacher, chain, candidates):
+    costs = costs_of(teacher, chain, candidates, repeats=1, warmup=0)
+    times = {}
+    for i, (own, named) in enumerate(zip(costs, candidates, strict=True)):
+        for cost, candidate in zip(own, named, strict=True):
+            assert cost['ms'] > 0
+            assert times.setdefault((i, candidate.name), cost['ms']) == cost['ms']
+
+
+def test_random_choices_differ_and_agree(options):
+    found = random_choices(options, 'params', 10, seed=1)
+    assert len({choice.positions for choice in found}) == 10
+    for choice in found:
+        assert all(a.leaves == b.enters for a, b in itertools.pairwise(choice.options))
+    sizes = [choice.cost('params') for choice in found]
+    assert max(sizes) > 2 * min(sizes)
+
+
+def test_a_choice_of_what_is_there_has_no_recipe(teacher, chain, options):
+    kept = [next(i for i, o in enumerate(own) if o.what.target is None) for own in options]
+    choice = Choice(tuple(own[j] for own, j in zip(options, kept, strict=True)), tuple(kept))
+    assert recipe_of(choice) == []
+    assert count(student_of(teacher, chain, choice), SHAPE, 'cifar') == count(teacher, SHAPE, 'cifar')
+
+
+def test_the_line():
+    line = calibrate([1.0, 2.0, 4.0], [2.5, 3.5, 5.5])
+    assert (line.slope, line.intercept) == pytest.approx((1.0, 1.5))
+    assert line.blocks(line.whole(3.3)) == pytest.approx(3.3)
+
+
+def test_mistakes(teacher, chain, candidates):
+    with pytest.raises(ValueError, match='at least three networks, got 2'):
+        calibrate([1.0, 2.0], [1.0, 2.0])
+    with pytest.raises(ValueError, match='measure again on a quieter machine'):
+        calibrate([1.0, 2.0, 3.0], [3.0, 2.0, 1.0])
+    with pytest.raises(ValueError, match='plan without compile'):
+        costs_of(teacher, chain, candidates, settings=LatencySettings(compile=True))
+    with pytest.raises(ValueError, match='repeats must be at least 1'):
+        costs_of(teacher, chain, candidates, repeats=0)

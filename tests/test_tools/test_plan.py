@@ -1,0 +1,74 @@
+"""A budget becomes a config that trains, and what cannot be planned is told in a line."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import tiny
+from mmengine.config import Config
+from tiny import config, differing, recasting, tensors, write
+
+from mmrecast.surgery.student_file import load_student
+
+TOOL = Path(__file__).parents[2] / 'tools' / 'plan.py'
+STAGES = [dict(kind='recast', blocks='all', iters=1), dict(kind='finetune', iters=1)]
+
+
+@pytest.fixture
+def plan(call, tmp_path, trained_teacher, quick):
+    """Run the tool on a config of a teacher of three blocks, with two widths."""
+    model = recasting(teacher_ckpt=trained_teacher, start='closed_form', hints=dict(blocks='backbone.layer*.0'))
+    file = write(config(model, STAGES), tmp_path / 'given.py')
+    fixed = ['--images', '64', '--repeats', '3', '--threads', '1', '--cache', tmp_path / 'prices']
+    return lambda *args: call(file, *fixed, '--ratios', '1', '0.5', *args)
+
+
+def test_a_budget_of_weights_becomes_a_config_that_trains(plan, tmp_path):
+    out, figure = tmp_path / 'planned.py', tmp_path / 'frontier.svg'
+    status, said, _ = plan('--max-params', '1200', '--out', out, '--frontier', figure)
+    assert status == 0
+    content = json.loads(out.with_suffix('.json').read_text())
+    assert content['plan']['params'] <= 1200 and content['priced'] > 0
+    assert f'{content["plan"]["params"]:,} weights' in said and figure.stat().st_size > 1000
+    cfg = Config.fromfile(out)
+    assert cfg.model.recipe == content['plan']['recipe']
+    tiny.run(cfg, tmp_path / 'run')
+    student = load_student(str(tmp_path / 'run' / 'student.pth'))
+    assert sum(p.numel() for n, p in student.named_parameters() if p.ndim == 4) == content['plan']['params']
+    assert differing(tensors(student), tiny.weights(tmp_path / 'run')) == []
+    status, _, _ = plan('--max-params', '900', '--out', tmp_path / 'second.py')
+    assert status == 0
+    again = json.loads((tmp_path / 'second.json').read_text())
+    assert again['priced'] == 0 and again['plan']['params'] <= 900
+    assert again['plan']['predicted_loss'] >= content['plan']['predicted_loss']
+
+
+def test_plans_that_are_ranked_are_judged(plan, tmp_path):
+    status, _, _ = plan('--max-mults', '25000', '--ranked', '3', '--out', tmp_path / 'planned.py')
+    assert status == 0
+    found = json.loads((tmp_path / 'planned.json').read_text())['plan']
+    assert found['mults'] <= 25000 and found['loss'] > 0
+
+
+@pytest.mark.parametrize(
+    ('args', 'message'),
+    [
+        ([], 'no budget: give a speed-up'),
+        (['--max-params', '10'], r'10 params asked for, \d+ params is the least; allow more targets'),
+        (['--target-speedup', '1000'], r'times as fast as the teacher\) is the least'),
+        (['--target-speedup', '0.01'], 'the teacher is within the budget already .*: nothing needs to be recast'),
+        (['--target-speedup', '-1'], 'speedup must be a number above 0, got -1.0'),
+        (['--max-params', '1200', '--device', 'cuda'], 'PyTorch sees no GPU here'),
+        (['--max-params', '1200', '--device', 'tpu'], "device must be 'cpu'"),
+        (['--max-params', '1200', '--ratios', '3'], 'a ratio of widths must be above 0 and at most 1'),
+        (['--max-params', '1200', '--images', '0'], '--images and --ranked must be at least 1'),
+        (['--max-params', '1200', '--out', 'plan.json'], 'must end in .py: it is a config'),
+    ],
+)
+def test_mistakes(plan, args, message, monkeypatch):
+    if '--device' in args:
+        monkeypatch.setattr('torch.cuda.is_available', lambda: False)
+    status, _, err = plan(*args)
+    assert status == 2
+    assert re.search(message, err), err

@@ -1,0 +1,172 @@
+"""Say the latency you need, get the recipe: choose for every block what it is to become, and write a config.
+
+CONFIG is a Recasting config: its teacher, data and schedule are taken, its recipe is replaced. What every candidate
+takes is measured on the device; what it loses is told by the residual of its closed-form start, without training, and
+kept in a folder, so that another budget costs seconds.
+
+    python tools/plan.py configs/distill/recasting/recasting_resnet56_convnet_cifar10-fast.py --data-root DIR \\
+        --cfg-options model.teacher_ckpt=resnet56.pth --target-speedup 2 --out my_plan.py
+    python tools/train.py my_plan.py --data-root DIR
+"""
+
+import argparse
+import os
+import shlex
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+from mmengine.logging import MMLogger
+from mmengine.runner import Runner
+
+from mmrecast.algorithms.base import Distiller
+from mmrecast.analysis.latency_settings import DTYPES, LatencySettings
+from mmrecast.analysis.tables import render_table
+from mmrecast.apis.conditions import conditions, conditions_line
+from mmrecast.engine.batches import evenly_spaced
+from mmrecast.planning.candidates import RATIOS
+from mmrecast.planning.figure import draw_frontier
+from mmrecast.planning.planner import Planned, Planner
+from mmrecast.surgery.chain import match
+from mmrecast.surgery.plan import sources_of
+from mmrecast.utils.checkpoint import write_json, write_text
+from mmrecast.utils.cli import KeyValues, told_in_one_line
+from mmrecast.utils.config_file import read_config
+from mmrecast.utils.setup_env import register_all_modules
+
+
+def planner_of(cfg, args: argparse.Namespace, settings: LatencySettings) -> Planner:
+    """Read the teacher and images of a config, and price what its blocks may become.
+
+    Raises:
+        ValueError: The config is not one of Recasting, or its data cannot be used.
+    """
+    model = cfg.model
+    if model.get('type') not in ('Recasting', 'mmrecast.Recasting'):
+        raise ValueError(f'{args.config} trains {model.get("type")}: a plan is for the config of a Recasting')
+    distiller = Distiller(
+        model.teacher, model.get('teacher_ckpt'), model.get('data_preprocessor') or cfg.get('data_preprocessor')
+    )
+    if args.data_root is not None:
+        cfg.train_dataloader.dataset.data_root = args.data_root
+    loader = Runner.build_dataloader(cfg.train_dataloader)
+    batches = [distiller.data_preprocessor(data, False)['inputs'] for data in evenly_spaced(loader, 2 * args.images)]
+    solved, judged = [x[::2] for x in batches], [x[1::2] for x in batches]
+    return Planner(
+        distiller.teacher, distiller.input_shape, solved, judged, ratios=args.ratios, blocks=sources_of(model.recipe),
+        cache=args.cache, batch_size=args.batch_size, repeats=args.repeats, settings=settings,
+        told=lambda line: print(line, file=sys.stderr, flush=True),
+    )  # fmt: skip
+
+
+def table(planner: Planner, plan: Planned) -> str:
+    """Return one line per block: what it becomes, what that takes and what it loses."""
+    rows = []
+    for block, option in zip(planner.chain.blocks, plan.choice.options, strict=True):
+        ms = f'{option.costs["ms"]:.3f}'
+        rows.append([block.path, option.what.name, ms, f'{option.costs["params"]:,.0f}', f'{option.price:.4f}'])
+    columns = ['block', 'becomes', 'ms', 'params', 'predicted loss']
+    return render_table(columns, rows, right=columns[2:])
+
+
+def as_text(value: object) -> str:
+    """Return a value as configs are written: dicts as calls."""
+    if isinstance(value, dict):
+        return f'dict({", ".join(f"{key}={as_text(item)}" for key, item in value.items())})'
+    if isinstance(value, list | tuple):
+        return f'[{", ".join(map(as_text, value))}]'
+    return repr(value)
+
+
+def config_text(cfg, args: argparse.Namespace, planner: Planner, plan: Planned, told: str) -> str:
+    """Return the config of a plan: the one it was made for with another recipe."""
+    base = os.path.relpath(args.config, args.out.resolve().parent)
+    changes = {key: cfg.model[key] for key in ('teacher_ckpt',) if args.cfg_options and cfg.model.get(key)}
+    hints = cfg.model.get('hints')
+    if hints:  # a block whose width changes has nothing to be compared with
+        named = [hints.blocks] if isinstance(hints.blocks, str) else hints.blocks
+        paths = [path for pattern in named for path in match(pattern, planner.chain.paths)]
+        blocks = zip(planner.chain.blocks, plan.choice.options, strict=True)
+        kept = {block.path for block, option in blocks if option.what.out_channels == block.out_shape[0]}
+        changes['hints'] = dict(hints, blocks=[path for path in paths if path in kept]) if kept & set(paths) else None
+    lines = [f'# {told}', f'_base_ = {base!r}', 'model = dict(']
+    lines += [f'    {key}={as_text(value)},' for key, value in changes.items()]
+    lines += ['    recipe=[', *(f'        {as_text(rule)},' for rule in plan.recipe), '    ],', ')']
+    return '\n'.join(lines) + '\n'
+
+
+def checked(args: argparse.Namespace) -> LatencySettings:
+    """Check what can be before a network is built.
+
+    Raises:
+        ValueError: A number is out of range, there is no such device, or a file could not be written.
+    """
+    if args.images < 1 or args.ranked < 1 or args.points < 2:
+        raise ValueError('--images and --ranked must be at least 1, --points at least 2')
+    if args.out.suffix != '.py':
+        raise ValueError(f'--out {args.out} must end in .py: it is a config')
+    return LatencySettings(args.device, args.dtype, args.channels_last, threads=args.threads)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('config', help='config of a Recasting')
+    budget = parser.add_argument_group('budgets, of which all that are given hold')
+    budget.add_argument('--target-speedup', type=float, metavar='X', help='times as fast as the teacher')
+    budget.add_argument('--target-latency-ms', type=float, metavar='MS', help='milliseconds of a batch')
+    budget.add_argument('--max-params', type=int, metavar='N', help='weights, as get_complexity.py counts them')
+    budget.add_argument('--max-mults', type=int, metavar='N', help='multiplications of an image')
+    parser.add_argument('--frontier', type=Path, metavar='FIGURE', help='draw what is lost against the latency')
+    parser.add_argument('--points', type=int, default=10, help='budgets of the frontier (10)')
+    parser.add_argument('--out', type=Path, default=Path('work_dirs/plan.py'), help='config to write (%(default)s)')
+    parser.add_argument('--ranked', type=int, default=1, metavar='K', help='plans put together and compared (1)')
+    parser.add_argument('--ratios', type=float, nargs='+', default=RATIOS, help='widths to try (1 0.75 0.5 0.25)')
+    parser.add_argument('--images', type=int, default=256, help='for the closed forms, and as many to judge by (256)')
+    parser.add_argument('--cache', default='work_dirs/prices', help='folder for prices (%(default)s)')
+    parser.add_argument('--data-root', help='where the data lies')
+    parser.add_argument('--batch-size', type=int, default=1, help='images per pass (1)')
+    parser.add_argument('--repeats', type=int, default=20, help='rounds, of which medians are taken (20)')
+    parser.add_argument('--device', default='cpu', help='cpu, cuda or cuda:N (cpu)')
+    parser.add_argument('--dtype', default='float32', help=f'{", ".join(DTYPES)} (float32)')
+    parser.add_argument('--threads', type=int, help="PyTorch's threads on the CPU (as many as there are cores)")
+    parser.add_argument('--channels-last', action='store_true', help='lay images and weights out as (N, H, W, C)')
+    parser.add_argument('--cfg-options', nargs='+', action=KeyValues, help='key=value, overriding the config')
+    args = parser.parse_args()
+    begin = time.perf_counter()
+    with told_in_one_line():
+        register_all_modules()
+        MMLogger.get_current_instance().setLevel('WARNING')  # a line per start would be hundreds
+        settings = checked(args)
+        cfg = read_config(args.config, args.cfg_options)
+        planner = planner_of(cfg, args, settings)
+        if args.frontier is not None:
+            points = planner.frontier(args.points)
+            draw_frontier(points, planner.teacher_ms, args.frontier)
+            print(f'{args.frontier} written: predicted loss at {len(points)} latencies')
+        plan = planner.plan(args.target_speedup, args.target_latency_ms, args.max_params, args.max_mults, args.ranked)
+        print(conditions_line(conditions(settings)))
+        print(table(planner, plan).rstrip())
+        told = (
+            f'{plan.speedup:.2f} times as fast as the teacher, measured ({plan.measured_ms:.3g} ms, '
+            f'{plan.predicted_ms:.3g} predicted); {plan.params:,} weights, {plan.mults:,} multiplications'
+        )
+        print(told)
+        write_text(config_text(cfg, args, planner, plan, told), args.out)
+        content = dict(
+            command=f'python {shlex.join(sys.argv)}', seconds=time.perf_counter() - begin,
+            teacher_ms=planner.teacher_ms, line=asdict(planner.line), priced=planner.prices.computed,
+            plan=dict(
+                recipe=plan.recipe, predicted_ms=plan.predicted_ms, measured_ms=plan.measured_ms, speedup=plan.speedup,
+                params=plan.params, mults=plan.mults, predicted_loss=plan.price, loss=plan.loss,
+            ),
+            blocks=[
+                dict(block=o.what.path, becomes=o.what.name, price=o.price, **o.costs) for o in plan.choice.options
+            ],
+        )  # fmt: skip
+        write_json(content, args.out.with_suffix('.json'))
+        print(f'{args.out} and {args.out.with_suffix(".json")} written; now: python tools/train.py {args.out}')
+
+
+if __name__ == '__main__':
+    main()

@@ -80,7 +80,10 @@ def test_mistakes(plot, tmp_path):
         (['without'], "error: without holds no widths.json: train with custom_hooks=[dict(type='WidthHook')]\n"),
         (['empty'], 'error: empty/widths.json is empty: the search had not begun\n'),
         (['no_groups'], 'error: no_groups/widths.json is empty: the search had not begun\n'),
-        (['broken'], 'error: broken/widths.json is no record of widths (Expecting property name'),
+        (
+            ['broken'],
+            'error: broken/widths.json is no record of widths (broken/widths.json is not JSON: Expecting property name',
+        ),
         (['other'], 'error: other/widths.json is no record of widths ('),
         (['fields'], "error: fields/widths.json is no record of widths ('groups' is missing)\n"),
         (['uneven'], 'error: uneven/widths.json is no record of widths (a group has as many widths as divisors and'),

@@ -5,9 +5,10 @@ import torch
 from torch import nn
 
 from mmrecast.algorithms.width_cost import WidthCost
-from mmrecast.analysis import latency, width_latency
+from mmrecast.analysis import latency, module_pass, width_latency
 from mmrecast.analysis.latency_settings import LatencySettings
-from mmrecast.analysis.width_latency import CALLS, measure_widths
+from mmrecast.analysis.module_pass import CALLS, ModulePass
+from mmrecast.analysis.width_latency import measure_widths
 from mmrecast.surgery.channels import trace_channels
 
 SHAPE = (3, 8, 8)
@@ -72,7 +73,7 @@ class Net(nn.Module):
 @pytest.fixture(autouse=True)
 def clock(monkeypatch):
     RAN.clear()
-    monkeypatch.setattr(width_latency, 'time', CLOCK)
+    monkeypatch.setattr(module_pass, 'time', CLOCK)
     monkeypatch.setattr(latency, 'time', CLOCK)
     monkeypatch.setattr(latency, '_interruptions', lambda: 0)
 
@@ -202,7 +203,7 @@ def test_a_gpu_gets_several_passes_in_a_row():
         CLOCK.now += 0.003
 
     on_gpu = SimpleNamespace(is_cuda=True)
-    alone = width_latency._Pass(module, [on_gpu, on_gpu], lambda: waited.append(len(done)))
+    alone = ModulePass(module, [on_gpu, on_gpu], lambda: waited.append(len(done)))
     assert alone() == pytest.approx([6])
     assert waited == [0, 2 * CALLS]
 

@@ -1,5 +1,6 @@
 """What is wrong with a config shows before anything is built, read or written."""
 
+import logging
 import os
 from collections.abc import Mapping
 
@@ -33,6 +34,7 @@ def check_config(cfg: Config) -> None:
         KeyError: The type of an optimiser or of the runner is not registered.
     """
     _check_keys(cfg)
+    _check_forms(cfg)
     for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         if cfg.get(name) is not None:
             _check_loader(name, cfg[name])
@@ -67,6 +69,32 @@ def check_launcher(launcher: str) -> None:
             f'launcher {launcher!r} needs {", ".join(absent)} in the environment, which {program} sets: '
             f'start with {command}, or leave the launcher out'
         )
+
+
+def _check_forms(cfg: Config) -> None:
+    """Refuse entries of another form than mmengine takes, which it would tell in its own words, or not at all."""
+    lists = ('val_evaluator', 'test_evaluator', 'custom_hooks')
+    plain = (
+        'filename',
+        'work_dir',
+        'load_from',
+        'resume',
+        'launcher',
+        'experiment_name',
+        'default_scope',
+        'runner_type',
+        'param_scheduler',
+        'cfg',
+    )
+    for key in RUNNER_KEYS:
+        value = cfg.get(key)
+        if value is None or key in plain:
+            continue
+        if key == 'log_level':
+            if type(value) is not int and (not isinstance(value, str) or type(logging.getLevelName(value)) is not int):
+                raise ValueError(f"log_level must be 'DEBUG', 'INFO', 'WARNING' or 'ERROR', got {value!r}")
+        elif not isinstance(value, Mapping) and not (key in lists and isinstance(value, list | tuple)):
+            raise TypeError(f'{key} must be a dict{" or a list of them" if key in lists else ""}, got {value!r}')
 
 
 def _check_keys(cfg: Config) -> None:

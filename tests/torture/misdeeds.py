@@ -29,7 +29,7 @@ def do(deed: str, note: str) -> None:
     elif deed.startswith('work'):
         end = time.time() + float(deed.removeprefix('work'))
         while time.time() < end:
-            torch.rand(100, 100).sum()
+            torch.ones(100, 100).sum()  # nothing random: that would count
     else:
         raise ValueError(deed)
 

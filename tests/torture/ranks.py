@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory
 
 import tiny
 from torture.attack import Attack, Family, environment
@@ -64,10 +64,11 @@ def two(folder: Path, paths: list[Path], *arguments: object, before: tuple = (''
 @cache
 def whole(apart: bool = False, workers: int = 0) -> dict:
     """Return the weights of the run that nobody attacks."""
-    folder = Path(mkdtemp(prefix='whole_'))
-    ended = two(folder, [write(config(apart, workers), folder / 'a.py')] * 2)
-    assert [end.status for end in ended] == [0, 0], ended[0].said[-3000:]
-    return tiny.weights(folder / 'run')
+    with TemporaryDirectory(prefix='torture_') as name:
+        folder = Path(name)
+        ended = two(folder, [write(config(apart, workers), folder / 'a.py')] * 2)
+        assert [end.status for end in ended] == [0, 0], ended[0].said[-3000:]
+        return tiny.weights(folder / 'run')
 
 
 def resumed(folder: Path, apart: bool = False, workers: int = 0) -> None:

@@ -7,6 +7,7 @@
 """
 
 import math
+from collections.abc import Iterable
 
 import torch
 from mmengine.hooks import Hook
@@ -92,7 +93,7 @@ class NumbersHook(Hook):
         found = self._found(loop, runner.message_hub)
         self._since, self._flags = loop.stage_iter, []
         together = [found] if loop.alone else runner._gather(found)
-        first = min((one for one in together if one is not None), default=None)
+        first = earliest(together)
         if first is None:
             return
         said = what_failed(runner, *found) if found == first else None
@@ -124,12 +125,21 @@ class NumbersHook(Hook):
         if self._flags:
             flags = torch.stack([flag for _, flag in self._flags]).tolist()
             found += [(i, 'gradient', '') for (i, _), fine in zip(self._flags, flags, strict=True) if not fine][:1]
-        return min(found, key=lambda one: (one[0], one[1] != 'loss'), default=None)
+        return earliest(found)
 
     def _forget(self) -> None:
         for handle in self._handles:
             handle.remove()
         self._handles, self._flags, self._row = [], [], 0
+
+
+def earliest(found: Iterable[tuple[int, str, str] | None]) -> tuple[int, str, str] | None:
+    """Return what came first of ``(iteration, kind, name)``: a loss before the gradient that it spoils everywhere.
+
+    Gradients are averaged over the processes: one whose loss is finite gets those of another's that is not.
+    """
+    known = (one for one in found if one is not None)
+    return min(known, key=lambda one: (one[0], one[1] != 'loss', one[2]), default=None)
 
 
 def _wrappers(wrapper) -> list:

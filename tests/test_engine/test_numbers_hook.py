@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from mmrecast.apis import ready_runner
 from mmrecast.engine import NumbersHook
 from mmrecast.engine.numbers import check_stage_error
+from mmrecast.engine.numbers_hook import earliest
 from mmrecast.engine.staged_loop import StagedLoop
 
 pytestmark = pytest.mark.usefixtures('quick')
@@ -45,6 +46,13 @@ def looking_at(losses: list[float], scaled: bool = False) -> tuple | None:
 def test_the_first_loss_and_its_terms():
     assert looking_at([0.1, 0.2]) is None and looking_at([]) is None
     assert looking_at([0.1, math.inf, 0.2, math.nan]) == (1, 'loss', 'loss_block')
+
+
+def test_what_came_first_in_several_processes():
+    """The averaged gradient is spoilt in the process whose own loss was finite, too."""
+    loss, gradient = (1, 'loss', 'loss_block'), (1, 'gradient', '')
+    assert earliest([gradient, loss]) == earliest([loss, None, gradient]) == loss
+    assert earliest([(0, 'gradient', ''), loss]) == (0, 'gradient', '') and earliest([None, None]) is None
 
 
 def test_scaled_losses_may_overflow_while_they_find_their_scale():

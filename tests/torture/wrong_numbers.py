@@ -147,7 +147,7 @@ def image_before(folder: Path, split: str, sample: int) -> None:
     cfg = config(
         recasting(), STAGES, **{f'{"train" if split == "train" else "val"}_dataloader': spoilt(sample, 'nan', split)}
     )
-    stopped(cfg, folder, f'sample {sample}: mend', error=ValueError)
+    stopped(cfg, folder / 'run', f'sample {sample}: mend', error=ValueError)
     assert not list(folder.iterdir())
 
 

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from mmengine.config import Config
 from torch.distributed import is_initialized
@@ -95,6 +95,12 @@ def _check_forms(cfg: Config) -> None:
                 raise ValueError(f"log_level must be 'DEBUG', 'INFO', 'WARNING' or 'ERROR', got {value!r}")
         elif not isinstance(value, Mapping) and not (key in lists and isinstance(value, list | tuple)):
             raise TypeError(f'{key} must be a dict{" or a list of them" if key in lists else ""}, got {value!r}')
+    if not isinstance(cfg.get('default_scope'), str | None):
+        raise TypeError(f'default_scope must be a name, got {cfg.default_scope!r}')
+    hooks = (cfg.get('default_hooks') or {}).values(), cfg.get('custom_hooks') or []
+    for hook in [hook for part in hooks for hook in (part.values() if isinstance(part, Mapping) else part)]:
+        if isinstance(hook, str | int | float):
+            raise TypeError(f'a hook is given as dict(type=…), got {hook!r}')
 
 
 def _check_keys(cfg: Config) -> None:
@@ -129,7 +135,15 @@ def _check_loader(name: str, loader: object) -> None:
         size = loader[key]
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
             raise ValueError(f'{name}.{key} must be a whole number of at least 1, got {size!r}')
+    for key in ('dataset', 'sampler', 'batch_sampler', 'collate_fn'):
+        if isinstance(loader.get(key), str | int | float) or (isinstance(loader.get(key), Mapping) and not loader[key]):
+            raise TypeError(f'{name}.{key} must be a dict(type=…), got {loader[key]!r}')
+    workers = loader.get('num_workers', 0)
+    if isinstance(workers, bool) or not isinstance(workers, int) or workers < 0:
+        raise ValueError(f'{name}.num_workers must be a whole number of at least 0, got {workers!r}')
     collate = loader.get('collate_fn')
+    if isinstance(collate, Mapping) and not isinstance(collate.get('type'), str | Callable):
+        raise TypeError(f'{name}.collate_fn needs the type of a function, got {dict(collate)}')
     collate = collate.get('type') if isinstance(collate, Mapping) else None
     if isinstance(collate, str) and FUNCTIONS.get(collate) is None:
         raise KeyError(unknown_type(collate, FUNCTIONS))

@@ -29,7 +29,7 @@ import torch.distributed as torch_dist
 from mmengine.dist import get_dist_info, is_distributed
 from torch import Tensor
 
-from mmrecast.engine.checkpoints import seed_everything
+from mmrecast.engine.checkpoints import is_plain, seed_everything
 from mmrecast.engine.disk import going_on
 from mmrecast.utils.checkpoint import load_file, save_file
 from mmrecast.utils.digests import digest, digest_tensors
@@ -121,7 +121,8 @@ def read_block(path: Path, fingerprint: dict) -> dict:
     keys = {'fingerprint', 'record', 'state', 'digest'}
     if not isinstance(content, dict) or set(content) != keys:
         raise ValueError(f'{path} holds no block that was trained apart')
-    theirs = content['fingerprint'] if isinstance(content['fingerprint'], dict) else {}
+    theirs = content['fingerprint']
+    theirs = theirs if isinstance(theirs, dict) and is_plain(theirs) else {}
     different = sorted(key for key in {*fingerprint, *theirs} if fingerprint.get(key) != theirs.get(key))
     if different:
         raise ValueError(f'{path} was written with another {", ".join(different)}')

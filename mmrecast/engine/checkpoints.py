@@ -49,7 +49,7 @@ def _check_form(content: dict, filename: str) -> None:
         and all(isinstance(staged.get(name), list) for name in ('schedule', 'history'))
         and all(isinstance(s, dict) and {'kind', 'block', 'iters'} <= s.keys() for s in staged['schedule'])
         and staged['stage'] <= len(staged['schedule']),
-        fingerprint=isinstance(content['fingerprint'], dict),
+        fingerprint=isinstance(content['fingerprint'], dict) and is_plain(content['fingerprint']),
         state_dict=isinstance(state, dict)
         and all(isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()),
         structure=isinstance(content.get('structure'), dict | None),
@@ -60,6 +60,15 @@ def _check_form(content: dict, filename: str) -> None:
     wrong = [name for name, good in forms.items() if not good]
     if wrong:
         raise ValueError(f'{filename} is damaged: {", ".join(wrong)} of it is not what a run writes; give an older one')
+
+
+def is_plain(value: object) -> bool:
+    """Tell whether it is plain data, which can be compared: a tensor gives no answer of yes or no."""
+    if isinstance(value, dict):
+        return all(map(is_plain, (*value, *value.values())))
+    if isinstance(value, list | tuple):
+        return all(map(is_plain, value))
+    return isinstance(value, str | int | float | bool | None)
 
 
 @contextmanager

@@ -152,6 +152,8 @@ class Plan:
         names = {f.name for f in fields(PlanEntry)}
         try:
             entries = []
+            if not isinstance(plan['entries'], list | tuple):
+                raise TypeError(f'entries is a list, got {type(plan["entries"]).__name__}')
             for entry in plan['entries']:
                 entry = dict(span=[]) | entry  # files of before flat networks have none
                 if set(entry) != names:

@@ -39,9 +39,12 @@ def load_file(path: str | Path, map_location: Any = 'cpu') -> object:
 
     Raises:
         FileNotFoundError: There is no such file.
+        TypeError: ``path`` is none.
         ValueError: The file is empty, truncated, no checkpoint at all, holds anything else than the above, or stands
             for far more than its own size.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f'a checkpoint is given by the path of its file, got {path!r}')
     path = Path(path)
     shown = _shown(path)
     try:

@@ -221,6 +221,7 @@ def test_checkpoint_of_another_recipe_is_refused(tmp_path):
         (dict(staged=dict(stage=99)), 'staged'),
         (dict(staged=dict(schedule=[3])), 'staged'),
         (dict(fingerprint=[1]), 'fingerprint'),
+        (dict(fingerprint=dict(teacher=torch.zeros(2))), 'fingerprint'),
         (dict(state_dict={1: torch.ones(1)}), 'state_dict'),
         (dict(state_dict=dict(w='x')), 'state_dict'),
         (dict(structure=[1]), 'structure'),

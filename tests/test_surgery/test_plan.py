@@ -134,6 +134,9 @@ def test_stored_plans_are_checked():
     for plan, message in (
         (None, 'not a recasting plan: '),
         (dict(entries=[]), "not a recasting plan: it lacks 'input_shape'"),
+        (dict(input_shape=[3, 4, 4], entries=dict(path='x')), 'not a recasting plan: entries is a list, got dict'),
+        (broken(glue=[3]), "plan entry 'a': 3 is no path of a module"),
+        (broken(in_shape=[2, 2]), r"plan entry 'a': its shapes are \(C, H, W\), got \(2, 2\)"),
         (broken(extra=1), 'not a recasting plan: its entries hold extra too much or too little'),
         (broken(source=dict(kind='x')), 'not a recasting plan: .*missing 3 required'),
         (broken(action='burn'), "plan entry 'a': action 'burn' is none of recast, rebuild, keep"),

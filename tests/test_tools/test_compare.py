@@ -149,7 +149,7 @@ def test_blocks_of_ones_own_are_imported(compare, tmp_path, monkeypatch):
         (['{runs}/kd', '--device', 'cuda:99'], "device 'cuda:99' was asked for, but PyTorch sees "),
         (['{runs}/kd', '--batch-sizes', '0'], 'batch_size must be at least 1, got 0'),
         (['{runs}/kd', '--repeats', '0'], 'repeats must be at least 1, got 0'),
-        (['{runs}/kd', '--import', 'no_such_module'], '--import: Failed to import no_such_module'),
+        (['{runs}/kd', '--import', 'no_such_module'], '--import: Failed to import no_such_module; a module of yours'),
     ],
 )
 def test_mistakes_are_told_in_one_line(compare, runs, tmp_path, arguments, message):

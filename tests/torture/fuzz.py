@@ -278,7 +278,7 @@ def attack(folder: Path, target: str, inputs: int, seed: int) -> None:
     )  # fmt: skip
     @given(strategy)
     def attempt(x: Any) -> None:
-        taken_or_refused(lambda: act(folder, x))
+        taken_or_refused(lambda: act(folder, x), command=target == 'configs')
 
     sound()
     before = resource.getrlimit(resource.RLIMIT_AS)

@@ -12,7 +12,6 @@ from unittest.mock import patch
 import torch
 from command_mistakes import COMMAND_MISTAKES
 from mistakes import MISTAKES
-from mmengine.config import Config
 from torture.attack import Attack, Family
 from torture.limits import in_time
 from torture.places import Refused, checkpoint, config, sound, tool
@@ -75,7 +74,7 @@ def _config(folder: Path, changes: dict, said: str) -> None:
 
     cfg, arguments = changed(changes, _files())
     path = folder / 'config.py'
-    Config(cfg).dump(path)
+    cfg.dump(path)
     words: list[object] = []
     for key, value in (dict(work_dir=str(folder / 'work')) | arguments).items():
         words += [OPTIONS[key]] if value is True else [OPTIONS[key], value]

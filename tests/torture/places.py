@@ -9,7 +9,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from unittest.mock import patch
 
@@ -24,6 +24,7 @@ from mmrecast.apis import load_student, ready_runner
 from mmrecast.engine.block_parallel import read_block
 from mmrecast.models import build_network, load_weights
 from mmrecast.utils.checkpoint import load_file
+from mmrecast.utils.cli import MISTAKES
 from mmrecast.utils.mistakes import explain
 
 PACKAGE = Path(mmrecast.__file__).resolve().parent
@@ -42,23 +43,25 @@ def refusal(action: Callable[[], object]) -> str:
     return line
 
 
-def taken_or_refused(action: Callable[[], object]) -> str | None:
+def taken_or_refused(action: Callable[[], object], command: bool = False) -> str | None:
     """Return the one line by which ``action`` refuses, None where it does not; anything else is lost.
 
-    The exception is one that the docstrings name, raised in mmrecast's own code.
+    The exception is one that the docstrings name, raised in mmrecast's own code; or, if it would be told at the end of
+    a ``command``, one that is made into a line there.
     """
     try:
         action()
         return None
     except Refused as error:
         line = str(error)
-    except TOLD as error:
+    except MISTAKES as error:
+        assert command or isinstance(error, TOLD), repr(error)
         frames = traceback.extract_tb(error.__traceback__)
-        own = PACKAGE in Path(frames[-1].filename).resolve().parents
+        own = command or PACKAGE in Path(frames[-1].filename).resolve().parents
         assert own, f'raised in {frames[-1]}: {error!r}'
         line = explain(error)
         said = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
-        assert '\n' not in said, repr(error)
+        assert command or '\n' not in said, repr(error)
     assert line and '\n' not in line and len(line) <= 1000, line
     return line
 
@@ -118,7 +121,7 @@ def _resumed_from_its_own(file: Path) -> None:
     work = file.parent / 'own'
     work.mkdir(exist_ok=True)
     (work / 'last_checkpoint').write_bytes(os.fsencode(f'/elsewhere/{file.name}'))
-    if not os.path.lexists(work / file.name):
+    with suppress(OSError, ValueError):  # there is one, or no file can be called so
         os.symlink(os.path.abspath(file), work / file.name)
     ready_runner(config(sound()), work_dir=str(work), resume=True)
 

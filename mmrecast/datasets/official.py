@@ -143,7 +143,8 @@ def load_batch(content: bytes, name: str) -> dict:
     except _ForbiddenError as error:
         raise ValueError(f'{name} refers to {error}, which no CIFAR batch contains; it was not loaded') from None
     except Exception as error:  # a damaged pickle can raise nearly anything
-        raise ValueError(f'{name} is not a readable pickle ({type(error).__name__}: {error})') from error
+        reason = ' '.join(str(error).split())
+        raise ValueError(f'{name} is not a readable pickle ({type(error).__name__}: {reason})') from error
     if not isinstance(batch, dict):
         raise ValueError(f'{name} holds a {type(batch).__name__}, expected a dict')
     return {key.encode() if isinstance(key, str) else key: value for key, value in batch.items()}

@@ -29,10 +29,11 @@ import torch.distributed as torch_dist
 from mmengine.dist import get_dist_info, is_distributed
 from torch import Tensor
 
-from mmrecast.engine.checkpoints import is_plain, seed_everything
+from mmrecast.engine.checkpoints import seed_everything
 from mmrecast.engine.disk import going_on
 from mmrecast.utils.checkpoint import load_file, save_file
 from mmrecast.utils.digests import digest, digest_tensors
+from mmrecast.utils.plain import is_plain
 
 FOLDER = 'blocks'
 PATIENCE = timedelta(hours=24)  # for a process whose blocks take longer than one's own; a killed one is noticed at once

@@ -15,6 +15,7 @@ from mmrecast.stages import Stage
 from mmrecast.surgery.student_file import is_student
 from mmrecast.utils.checkpoint import load_file
 from mmrecast.utils.mistakes import explain
+from mmrecast.utils.plain import is_plain
 
 LAST = 'last_checkpoint'
 
@@ -60,15 +61,6 @@ def _check_form(content: dict, filename: str) -> None:
     wrong = [name for name, good in forms.items() if not good]
     if wrong:
         raise ValueError(f'{filename} is damaged: {", ".join(wrong)} of it is not what a run writes; give an older one')
-
-
-def is_plain(value: object) -> bool:
-    """Tell whether it is plain data, which can be compared: a tensor gives no answer of yes or no."""
-    if isinstance(value, dict):
-        return all(map(is_plain, (*value, *value.values())))
-    if isinstance(value, list | tuple):
-        return all(map(is_plain, value))
-    return isinstance(value, str | int | float | bool | None)
 
 
 @contextmanager

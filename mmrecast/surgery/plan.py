@@ -16,6 +16,7 @@ from mmrecast.models.constructor import untrained
 from mmrecast.registry import BLOCKS
 from mmrecast.surgery.chain import Chain, ChainBlock, Shape, find_chain, match
 from mmrecast.utils.names import nearest
+from mmrecast.utils.plain import is_plain
 from mmrecast.utils.shapes import check_shape
 
 ACTIONS = ('recast', 'rebuild', 'keep')
@@ -152,6 +153,8 @@ class Plan:
         names = {f.name for f in fields(PlanEntry)}
         try:
             entries = []
+            if not isinstance(plan, dict) or not is_plain(plan):
+                raise TypeError(f'a dict of plain data is expected, got {type(plan).__name__}')
             if not isinstance(plan['entries'], list | tuple):
                 raise TypeError(f'entries is a list, got {type(plan["entries"]).__name__}')
             for entry in plan['entries']:

@@ -19,7 +19,7 @@ from mmengine.logging import HistoryBuffer
 from mmrecast.utils.disk import NotingFile, cannot_write
 from mmrecast.utils.names import nearest
 from mmrecast.utils.settling import settle
-from mmrecast.utils.unpickling import ALLOWED, imported_names
+from mmrecast.utils.unpickling import ALLOWED, imported_names, is_archive
 
 MAX_JSON = 256 << 20  # bytes; results and tables have some hundred thousand
 
@@ -120,12 +120,14 @@ def _refuse_bombs(path: Path, size: int) -> None:
     Raises:
         ValueError: It is compressed, or parts of it lie over one another, or it asks for an array of zeros.
     """
-    if zipfile.is_zipfile(path):
+    if is_archive(path):
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
             raise ValueError('it is compressed, which no checkpoint of torch is')
-        if sum(entry.file_size for entry in entries) > size or len({e.filename for e in entries}) < len(entries):
+        if sum(entry.file_size for entry in entries) > size or len({e.filename.lower() for e in entries}) < len(
+            entries
+        ):
             raise ValueError('parts of it lie over one another')
     if 'builtins.bytearray' in imported_names(path):  # torch would call it with any number
         raise ValueError('it holds a bytearray')
@@ -167,11 +169,18 @@ def _what_it_is(path: Path) -> str | None:
         return 'it is a web page: download it again'
     if start.startswith(b'version https://git-lfs'):
         return 'it is a pointer of Git LFS: run git lfs pull'
-    if start.startswith(b'pk\x03\x04') and not zipfile.is_zipfile(path):
+    if start.startswith(b'pk\x03\x04') and not _ends_as_archive(path):
         return 'it is cut short: copy or download it again'
     if start.isascii() and start.replace(b'\n', b'').replace(b'\t', b'').decode().isprintable():
         return 'it is a text file'
     return None
+
+
+def _ends_as_archive(path: Path) -> bool:
+    try:
+        return zipfile.is_zipfile(path)
+    except zipfile.BadZipFile:  # its end is damaged, or speaks of further disks
+        return False
 
 
 def save_file(obj: object, path: str | Path) -> None:

@@ -38,14 +38,17 @@ def read_config(path: str | Path, options: Mapping[str, object] | None = None) -
     except Exception as error:  # a config is a program: it may raise anything
         raise ValueError(f'config {path} cannot be read: {_reason(error)}') from error
     for key in options or {}:
-        first = key.split('.')[0]
+        first, shown = key.split('.')[0], key if key.isprintable() else repr(key)
         if first not in cfg and first not in RUNNER_KEYS:
-            raise ValueError(f'--cfg-options {key}: the config has no {first!r}{nearest(first, [*cfg, *RUNNER_KEYS])}')
+            raise ValueError(
+                f'--cfg-options {shown}: the config has no {first!r}{nearest(first, [*cfg, *RUNNER_KEYS])}'
+            )
     for key, value in (options or {}).items():
         try:
             cfg.merge_from_dict({key: value})
         except Exception as error:  # mmengine walks the key through dicts and lists, whatever stands there
-            raise ValueError(f'--cfg-options {key}: {_reason(error)}; the config has no such place') from error
+            shown = key if key.isprintable() else repr(key)
+            raise ValueError(f'--cfg-options {shown}: {_reason(error)}; the config has no such place') from error
     return cfg
 
 

@@ -104,20 +104,26 @@ class Array:
         self.array = np.ndarray(shape, dtype.dtype, data, order='F' if fortran else 'C').copy()
 
 
+def is_archive(path: Path) -> bool:
+    """Tell whether torch reads a file as an archive: it goes by the first bytes, where zipfile goes by the last."""
+    with open(path, 'rb') as file:
+        return file.read(4) == b'PK\x03\x04'
+
+
 def imported_names(path: Path) -> list[str]:
     """Return the names that the pickles of a checkpoint import, in order, without running them.
 
     Args:
         path (Path): A file of ``torch.save`` in any of its formats, or a bare pickle of any protocol.
     """
-    if not zipfile.is_zipfile(path):
+    if not is_archive(path):
         with open(path, 'rb') as file:
             return _scan(file)
     found: list[str] = []
     try:
         with zipfile.ZipFile(path) as archive:
             for entry in archive.namelist():
-                if entry.endswith('data.pkl'):
+                if entry.lower().endswith('data.pkl'):  # torch does not mind the case
                     found += _scan(io.BytesIO(archive.read(entry)))
     except Exception:  # a damaged archive may raise anything
         pass

@@ -135,6 +135,7 @@ def test_stored_plans_are_checked():
         (None, 'not a recasting plan: '),
         (dict(entries=[]), "not a recasting plan: it lacks 'input_shape'"),
         (dict(input_shape=[3, 4, 4], entries=dict(path='x')), 'not a recasting plan: entries is a list, got dict'),
+        (broken(glue=torch.zeros(2)), 'not a recasting plan: a dict of plain data is expected'),
         (broken(glue=[3]), "plan entry 'a': 3 is no path of a module"),
         (broken(in_shape=[2, 2]), r"plan entry 'a': its shapes are \(C, H, W\), got \(2, 2\)"),
         (broken(extra=1), 'not a recasting plan: its entries hold extra too much or too little'),

@@ -264,3 +264,28 @@ def test_files_that_cannot_be_written(tmp_path):
         write_text('x', tmp_path)
     with pytest.raises(OSError, match='x.pth cannot be written: .*what should be its folder is a file'):
         save_file({}, tmp_path / 'file' / 'x.pth')
+
+
+def test_no_bytearray_slips_past_in_an_archive_that_torch_and_zipfile_see_differently(tmp_path):
+    torch.save({'x': bytearray(3)}, tmp_path / 'x.pth')
+    with zipfile.ZipFile(tmp_path / 'x.pth') as old, zipfile.ZipFile(tmp_path / 'case.pth', 'w') as new:
+        for name in old.namelist():
+            new.writestr(name.replace('data.pkl', 'DATA.PKL'), old.read(name))
+    torch.save({'x': bytearray(3)}, tmp_path / 'legacy.pth', _use_new_zipfile_serialization=False)
+    save_file({'w': 1}, tmp_path / 'sound.pth')
+    both = (tmp_path / 'legacy.pth').read_bytes() + (tmp_path / 'sound.pth').read_bytes()
+    (tmp_path / 'both.pth').write_bytes(both)
+    for name in ('case', 'both'):
+        assert torch.load(tmp_path / f'{name}.pth') == {'x': bytearray(3)}
+        with pytest.raises(ValueError, match=r'\(it holds a bytearray\)'):
+            load_file(tmp_path / f'{name}.pth')
+
+
+def test_an_archive_that_claims_further_disks(tmp_path):
+    save_file({'w': torch.zeros(100)}, tmp_path / 'x.pth')
+    data = bytearray((tmp_path / 'x.pth').read_bytes())
+    data[data.rindex(b'PK\x06\x07') + 16] = 2  # of the end's locator: the number of disks
+    (tmp_path / 'x.pth').write_bytes(data)
+    with pytest.raises(ValueError, match=r'x.pth is not a readable checkpoint \(.*\)$') as caught:
+        load_file(tmp_path / 'x.pth')
+    assert '\n' not in str(caught.value)

@@ -75,6 +75,7 @@ def _config(folder: Path, changes: dict, said: str) -> None:
     cfg, arguments = changed(changes, _files())
     path = folder / 'config.py'
     cfg.dump(path)
+    path.write_text(re.sub(r'\bnan\b', "float('nan')", path.read_text()))
     words: list[object] = []
     for key, value in (dict(work_dir=str(folder / 'work')) | arguments).items():
         words += [OPTIONS[key]] if value is True else [OPTIONS[key], value]

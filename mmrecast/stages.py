@@ -40,6 +40,8 @@ class Stage:
     parallel: bool = False
 
     def __post_init__(self) -> None:
+        if not isinstance(self.kind, str) or not self.kind.isprintable():
+            raise ValueError(f'the kind of a stage is a word, got {self.kind!r}')
         if (self.epochs is None) == (self.iters is None):
             raise ValueError(f'{self.name}: give exactly one of epochs and iters, got {self.epochs} and {self.iters}')
         for name in ('epochs', 'iters'):

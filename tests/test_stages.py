@@ -43,6 +43,8 @@ def test_is_frozen():
         (dict(kind='train', iters=True), 'train: iters must be a whole number of at least 1, got True'),
         (dict(kind='train', iters='10'), "train: iters must be a whole number of at least 1, got '10'"),
         (dict(epochs=1), 'a stage needs a kind'),
+        (dict(kind=3, epochs=1), 'the kind of a stage is a word, got 3'),
+        (dict(kind='a\nb', epochs=1), 'the kind of a stage is a word, got .a.nb'),
         (dict(kind='train', epoch=1), "unknown key 'epoch' in stage 'train' .nearest: epochs"),
         (dict(kind='recast', epochs=1, block='layer1.0'), "unknown key 'block' in stage 'recast' .nearest: blocks"),
         (['train'], "a stage is .*got \\['train'\\]"),

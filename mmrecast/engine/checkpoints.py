@@ -18,6 +18,9 @@ from mmrecast.utils.mistakes import explain
 from mmrecast.utils.plain import is_plain
 
 LAST = 'last_checkpoint'
+DAMAGE = (
+    LookupError, TypeError, AttributeError, RuntimeError, ArithmeticError, AssertionError, StopIteration,
+)  # fmt: skip
 
 
 def read_checkpoint(filename: str) -> dict:
@@ -72,7 +75,7 @@ def restoring(filename: str = 'the checkpoint') -> Iterator[None]:
     """
     try:
         yield
-    except (LookupError, TypeError, AttributeError, RuntimeError, ArithmeticError, AssertionError) as error:
+    except DAMAGE as error:
         raise ValueError(f'{filename} is damaged: {type(error).__name__}: {explain(error)}') from error
 
 

@@ -64,11 +64,11 @@ class Widths:
         if not isinstance(data, Mapping) or set(data) != {'input_shape', 'layers'} or not isinstance(
             data['layers'], Mapping
         ):  # fmt: skip
-            raise ValueError(f'widths are dict(input_shape=…, layers=…), got {str(data)[:80]}')
+            raise ValueError(f'widths are dict(input_shape=…, layers=…), got {repr(data)[:80]}')
         layers = {}
         for path, kept in data['layers'].items():
             if not isinstance(path, str) or not isinstance(kept, Mapping) or set(kept) != {'inputs', 'outputs'}:
-                raise ValueError(f'widths of layer {path!r} are dict(inputs=…, outputs=…), got {str(kept)[:80]}')
+                raise ValueError(f'widths of layer {path!r} are dict(inputs=…, outputs=…), got {repr(kept)[:80]}')
             layers[path] = LayerWidths(*(_ranges(path, kept[side]) for side in ('inputs', 'outputs')))
         try:
             return cls(layers, check_shape(data['input_shape']))
@@ -178,9 +178,9 @@ _SIDES = {
 def _ranges(path: str, value: object) -> Ranges:
     pairs = value if isinstance(value, list | tuple) else ()
     if not pairs or not all(_whole(pair, least=0) and len(pair) == 2 and pair[0] < pair[1] for pair in pairs):
-        raise ValueError(f'widths of layer {path!r}: ranges [[start, stop], …] expected, got {str(value)[:80]}')
+        raise ValueError(f'widths of layer {path!r}: ranges [[start, stop], …] expected, got {repr(value)[:80]}')
     if any(one[1] > other[0] for one, other in zip(pairs, pairs[1:], strict=False)):
-        raise ValueError(f'widths of layer {path!r}: ranges must go upwards, got {str(value)[:80]}')
+        raise ValueError(f'widths of layer {path!r}: ranges must go upwards, got {repr(value)[:80]}')
     return tuple(tuple(pair) for pair in pairs)
 
 

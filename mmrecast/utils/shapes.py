@@ -13,7 +13,7 @@ def check_shape(shape: object) -> tuple[int, ...]:
     """
     whole = isinstance(shape, list | tuple) and all(type(size) is int and size > 0 for size in shape)
     if not whole or len(shape) != 3:
-        raise ValueError(f'an input shape is three numbers (C, H, W) of at least 1, got {str(shape)[:80]}')
+        raise ValueError(f'an input shape is three numbers (C, H, W) of at least 1, got {repr(shape)[:80]}')
     if math.prod(shape) > MOST:
         raise ValueError(f'an input shape has at most {MOST:,} numbers, got {str(tuple(shape))[:80]}')
     return tuple(shape)

@@ -256,6 +256,14 @@ def test_what_damaged_parts_raise_is_one_line(sound, tmp_path):
         assert '\n' not in str(caught.value)
 
 
+def test_a_schedule_of_blocks_that_are_not_there(sound, tmp_path):
+    stages = [dict(stage, block='backbone.layer9') for stage in sound['staged']['schedule']]
+    torch.save(sound | dict(staged=sound['staged'] | dict(schedule=stages)), tmp_path / 'x.pth')
+    runner = ready_runner(config(recasting(), STAGES), work_dir=str(tmp_path / 'work'))
+    with pytest.raises(ValueError, match='x.pth is damaged: '):
+        runner.load_checkpoint(str(tmp_path / 'x.pth'))
+
+
 def test_a_note_of_something_else(tmp_path):
     (tmp_path / 'last_checkpoint').write_bytes(b'\xff\0' * 5000)
     with pytest.raises(ValueError, match='nothing to resume: .* names .*, which is not there'):

@@ -159,12 +159,13 @@ def killed_in(problem: str, phase: str, processes: int, kind: str, seed: int, fo
     """Kill a run in a phase, maybe once more at any moment of what is left, and let it go on to its end."""
     draw, alone = random.Random(f'{kind} {seed}'), whole(problem, processes)
     seconds = draw.uniform(0, alone.spent[phase] if phase else alone.seconds)
-    for attempt in range(TRIES):  # this one may be faster than the one left alone
+    for attempt in range(TRIES):  # it may be faster than the one left alone was
         victim = Victim(folder / str(attempt), problem, processes)
         ranks = draw.choice(((), (0,), (1,))) if processes == 2 else ()
         if struck(victim, victim.start(), phase, seconds, ranks):
             break
-        seconds *= 0.6
+        met = sum(end - begin for name, begin, end in victim.timeline() if phase in ('', name))
+        seconds = draw.uniform(0, met)
     else:
         raise RuntimeError(f'the run was never met in {phase!r}')
     while draw.random() < 0.4 and struck(victim, victim.start(), '', draw.uniform(0, alone.seconds)):

@@ -20,7 +20,7 @@ from mmrecast.engine.stage_stop_hook import StageStopHook
 from mmrecast.engine.width_hook import WidthHook
 from mmrecast.registry import HOOKS, LOG_PROCESSORS
 from mmrecast.surgery.student_file import Origin, save_student
-from mmrecast.utils.checkpoint import remove_unfinished, save_file, write_json
+from mmrecast.utils.checkpoint import save_file, unfinished, write_json
 from mmrecast.utils.modules import untouched
 from mmrecast.utils.versions import made_with
 
@@ -66,7 +66,7 @@ class StagedCheckpointHook(Hook):
         if is_main_process():
             folder = Path(runner.work_dir)
             for part in (folder, *filter(Path.is_dir, folder.iterdir())):
-                remove_unfinished(part)
+                _remove(runner, unfinished(part))
 
     def at_position(self, runner, kind: str) -> None:
         """Write a checkpoint if one is due at this position ('iter', 'epoch' or 'stage')."""

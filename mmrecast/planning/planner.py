@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import kl_div
 
 from mmrecast.algorithms import Recasting
 from mmrecast.analysis.complexity import convention_for, count
@@ -23,7 +22,7 @@ from mmrecast.planning.costs import (
     student_of,
     time_networks,
 )
-from mmrecast.planning.prices import PriceList
+from mmrecast.planning.prices import PriceList, divergence
 from mmrecast.stages import Stage
 from mmrecast.surgery.chain import Shape, find_chain
 from mmrecast.utils.modules import untouched
@@ -184,12 +183,8 @@ class Planner:
             for stage in algorithm.expand([Stage('recast', iters=0, blocks='all')]):
                 algorithm.begin_stage(stage, [dict(inputs=x) for x in self.images])
             student = algorithm.student
-        total, count_ = 0.0, 0
         with untouched(student):
-            for x in self.judged:
-                both = (network(x).double().log_softmax(1) for network in (student, self.teacher))
-                total, count_ = total + kl_div(*both, reduction='sum', log_target=True).item(), count_ + len(x)
-        return total / count_
+            return divergence(lambda x: (student(x), self.teacher(x)), self.judged)
 
     # ---- budgets ----------------------------------------------------------------------------------------------------
 

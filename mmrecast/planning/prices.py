@@ -74,6 +74,7 @@ class PriceList:
         images = {f'solved{i}': x for i, x in enumerate(batches)} | {f'judged{i}': x for i, x in enumerate(judged)}
         self.key = digest([digest_tensors(teacher), digest_tensors(images), ridge, list(chain.paths)])
         self.folder = None if folder is None else Path(folder) / self.key
+        self._kept: dict[int, dict[str, Price | None]] = {}  # where there is no folder
         self.computed = 0
 
     def of(
@@ -114,7 +115,7 @@ class PriceList:
     def _read(self, i: int) -> dict[str, Price | None]:
         path = self._path(i)
         if path is None:
-            return dict(self.__dict__.setdefault('_kept', {}).get(i, {}))
+            return dict(self._kept.get(i, {}))
         if not path.is_file():
             return {}
         try:
@@ -126,7 +127,7 @@ class PriceList:
     def _write(self, i: int, prices: Mapping[str, Price | None]) -> None:
         path = self._path(i)
         if path is None:
-            self.__dict__.setdefault('_kept', {})[i] = dict(prices)
+            self._kept[i] = dict(prices)
             return
         write_json({key: None if price is None else asdict(price) for key, price in prices.items()}, path)
 
@@ -155,18 +156,31 @@ class PriceList:
                 found[key] = Price(found[key].error, self._loss(block.path, swap.student))
         return found
 
-    @torch.no_grad()
     def _loss(self, path: str, student: nn.Module) -> float:
         """Return KL(teacher ‖ student) per judged image; what is before the block at ``path`` is the teacher's."""
-        suffix, total, images = Suffix(student, path, self.judged[0][:2], included=True), 0.0, 0
+        suffix = Suffix(student, path, self.judged[0][:2], included=True)
+
+        def both(inputs: Tensor) -> tuple[Tensor, Tensor]:
+            logits, x = run_to(self.teacher, None, inputs, read=path)
+            return suffix(student, lambda: student(inputs), x), logits
+
         with untouched(student):
-            for inputs in self.judged:
-                logits, x = run_to(self.teacher, None, inputs, read=path)
-                swapped = suffix(student, lambda inputs=inputs: student(inputs), x)
-                both = (z.double().log_softmax(1) for z in (swapped, logits))
-                total += kl_div(*both, reduction='sum', log_target=True).item()
-                images += len(inputs)
-        return total / images
+            return divergence(both, self.judged)
+
+
+@torch.no_grad()
+def divergence(both: Callable[[Tensor], tuple[Tensor, Tensor]], images: Sequence[Tensor]) -> float:
+    """Return KL(teacher ‖ student) in nats per image.
+
+    Args:
+        both (Callable): Gives the student's and the teacher's logits (N, classes) of a batch.
+        images (Sequence[Tensor]): Batches (N, C, H, W).
+    """
+    total = 0.0
+    for inputs in images:
+        logits = (z.double().log_softmax(1) for z in both(inputs))
+        total += kl_div(*logits, reduction='sum', log_target=True).item()
+    return total / sum(map(len, images))
 
 
 class _Swap:

@@ -221,11 +221,9 @@ def copy_file(source: str | Path, path: str | Path) -> None:
     _replace(Path(path), lambda file: file.write(content))
 
 
-def remove_unfinished(folder: str | Path) -> None:
-    """Remove the temporary files of writers that were killed; nobody may be writing in ``folder`` meanwhile."""
-    for path in Path(folder).glob('.*.tmp'):
-        if re.fullmatch(r'\..+\.[0-9a-f]{32}\.tmp', path.name):
-            path.unlink(missing_ok=True)
+def unfinished(folder: str | Path) -> list[Path]:
+    """Return the temporary files in ``folder``: of writers that were killed, where nobody is writing."""
+    return [path for path in Path(folder).glob('.*.tmp') if re.fullmatch(r'\..+\.[0-9a-f]{32}\.tmp', path.name)]
 
 
 def _replace(path: Path, write: Callable[[BinaryIO], object]) -> None:

@@ -11,13 +11,11 @@ import atexit
 import functools
 import json
 import os
-import runpy
 import signal
 import socket
 import subprocess
 import sys
 import time
-import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +24,7 @@ if __name__ == '__main__':  # as the server; tests have the path already
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from torture.attack import ROOT, environment
+from torture.child import forked
 
 
 @dataclass
@@ -142,38 +141,11 @@ def serve() -> None:
             continue
         pids: list[int] = []
         for rank in question['ranks']:
-            pid = os.fork()
-            if not pid:
-                run(question['words'], question['log'], rank, pids[0] if pids else 0)
-            pids.append(pid)
-            os.setpgid(pid, pids[0])
+            pids.append(forked(question['words'], question['log'], rank, pids[0] if pids else 0))
         started += pids
         print(json.dumps(pids), flush=True)
     for pid in set(started) - set(ended):
         os.kill(pid, signal.SIGKILL)
-
-
-def run(words: list[str], log: str, changes: dict[str, str], group: int) -> None:
-    """Run a Python file in this process, a child, and end it."""
-    status = 1
-    try:
-        os.setpgid(0, group)
-        handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        nothing = os.open(os.devnull, os.O_RDONLY)
-        for target, source in ((0, nothing), (1, handle), (2, handle)):
-            os.dup2(source, target)
-        os.environ.update(changes)
-        sys.argv = words
-        runpy.run_path(words[0], run_name='__main__')
-        status = 0
-    except SystemExit as end:
-        status = end.code if isinstance(end.code, int) else int(end.code is not None)
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
 
 
 if __name__ == '__main__':

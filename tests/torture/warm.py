@@ -6,18 +6,21 @@ process or several that find each other as torchrun's would; nobody ends the oth
 
 import json
 import os
-import runpy
 import signal
 import socket
 import subprocess
 import sys
 import time
-import traceback
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+if __name__ == '__main__':  # as the warm process; tests have the path already
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from torture.attack import ROOT, environment
+from torture.child import forked
+
 TRAIN = ROOT / 'tools' / 'train.py'
 
 
@@ -57,12 +60,11 @@ class Ended:
 class Warm:
     """A warm process in an environment of its own."""
 
-    def __init__(self, **environment: str) -> None:
-        paths = os.pathsep.join([str(ROOT), str(ROOT / 'tests')])
-        common = dict(OMP_NUM_THREADS='1', PYTHONPATH=paths, CUDA_VISIBLE_DEVICES='', PYTHONDONTWRITEBYTECODE='1')
+    def __init__(self, **changes: str) -> None:
         command = [sys.executable, '-W', 'ignore', __file__]
         pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self._process = subprocess.Popen(command, env=os.environ | common | environment, cwd=ROOT, **pipes)
+        own = environment(CUDA_VISIBLE_DEVICES='', **changes)
+        self._process = subprocess.Popen(command, env=own, cwd=ROOT, **pipes)
 
     def run(self, *jobs: Job, seconds: float = 300, kept_by_first: bool = False) -> list[Ended]:
         """Run processes at the same time and return how each ended.
@@ -86,42 +88,16 @@ def warm() -> Warm:
     return Warm(PYTHONHASHSEED='0')
 
 
-def _forked(job: dict, ranks: int, port: int, kept_by_first: bool) -> int:
+def _started(job: dict, ranks: int, port: int, kept_by_first: bool) -> int:
     """Start a job and return its process."""
-    process = os.fork()
-    if process:
-        return process
-    status = 1
-    try:
-        os.setsid()
-        log = os.open(job['log'], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        for stream in (1, 2):
-            os.dup2(log, stream)
-        null = os.open(os.devnull, os.O_RDONLY)
-        os.dup2(null, 0)
-        os.chdir(job['folder'] or ROOT)
-        if job['rank'] is not None:
-            place = dict(RANK=job['rank'], LOCAL_RANK=job['rank'], WORLD_SIZE=ranks)
-            place |= dict(MASTER_ADDR='127.0.0.1', MASTER_PORT=port, TORCHELASTIC_USE_AGENT_STORE=not kept_by_first)
-            os.environ.update({name: str(value) for name, value in place.items()})
-        exec(job['before'], {})
-        launcher = [] if job['rank'] is None else ['--launcher', 'pytorch']
-        sys.argv = [str(TRAIN), *map(str, job['arguments']), *launcher]
-        runpy.run_path(str(TRAIN), run_name='__main__')
-        status = 0
-    except SystemExit as end:
-        status = end.code if isinstance(end.code, int) else int(end.code is not None)
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        try:
-            import atexit
-
-            atexit._run_exitfuncs()
-            sys.stdout.flush()
-            sys.stderr.flush()
-        finally:
-            os._exit(status)
+    place, launcher = {}, []
+    if job['rank'] is not None:
+        place = dict(RANK=job['rank'], LOCAL_RANK=job['rank'], WORLD_SIZE=ranks)
+        place |= dict(MASTER_ADDR='127.0.0.1', MASTER_PORT=port, TORCHELASTIC_USE_AGENT_STORE=not kept_by_first)
+        launcher = ['--launcher', 'pytorch']
+    Path(job['log']).unlink(missing_ok=True)  # an earlier job's
+    words = [TRAIN, *job['arguments'], *launcher]
+    return forked(words, job['log'], place, folder=job['folder'], before=job['before'])
 
 
 def _served(request: dict) -> list[tuple[int, float]]:
@@ -132,7 +108,7 @@ def _served(request: dict) -> list[tuple[int, float]]:
         free.bind(('127.0.0.1', 0))
         port = free.getsockname()[1]
     own = request['kept_by_first']
-    running = {_forked(job, ranks, port, own): n for n, job in enumerate(request['jobs'])}  # threads come after
+    running = {_started(job, ranks, port, own): n for n, job in enumerate(request['jobs'])}  # threads come after
     store = None if own or not ranks else TCPStore('127.0.0.1', port, is_master=True, wait_for_workers=False)
     ended, end = {}, time.monotonic() + request['seconds']
     while running:

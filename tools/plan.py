@@ -10,7 +10,6 @@ kept in a folder, so that another budget costs seconds.
 """
 
 import argparse
-import os
 import shlex
 import sys
 import time
@@ -26,9 +25,9 @@ from mmrecast.analysis.tables import render_table
 from mmrecast.apis.conditions import conditions, conditions_line
 from mmrecast.engine.batches import evenly_spaced
 from mmrecast.planning.candidates import RATIOS
+from mmrecast.planning.config import config_text
 from mmrecast.planning.figure import draw_frontier
 from mmrecast.planning.planner import Planned, Planner
-from mmrecast.surgery.chain import match
 from mmrecast.surgery.plan import sources_of
 from mmrecast.utils.checkpoint import write_json, write_text
 from mmrecast.utils.cli import KeyValues, told_in_one_line
@@ -68,32 +67,6 @@ def table(planner: Planner, plan: Planned) -> str:
         rows.append([block.path, option.what.name, ms, f'{option.costs["params"]:,.0f}', f'{option.price:.4f}'])
     columns = ['block', 'becomes', 'ms', 'params', 'predicted loss']
     return render_table(columns, rows, right=columns[2:])
-
-
-def as_text(value: object) -> str:
-    """Return a value as configs are written: dicts as calls."""
-    if isinstance(value, dict):
-        return f'dict({", ".join(f"{key}={as_text(item)}" for key, item in value.items())})'
-    if isinstance(value, list | tuple):
-        return f'[{", ".join(map(as_text, value))}]'
-    return repr(value)
-
-
-def config_text(cfg, args: argparse.Namespace, planner: Planner, plan: Planned, told: str) -> str:
-    """Return the config of a plan: the one it was made for with another recipe."""
-    base = os.path.relpath(args.config, args.out.resolve().parent)
-    changes = {key: cfg.model[key] for key in ('teacher_ckpt',) if args.cfg_options and cfg.model.get(key)}
-    hints = cfg.model.get('hints')
-    if hints:  # a block whose width changes has nothing to be compared with
-        named = [hints.blocks] if isinstance(hints.blocks, str) else hints.blocks
-        paths = [path for pattern in named for path in match(pattern, planner.chain.paths)]
-        blocks = zip(planner.chain.blocks, plan.choice.options, strict=True)
-        kept = {block.path for block, option in blocks if option.what.out_channels == block.out_shape[0]}
-        changes['hints'] = dict(hints, blocks=[path for path in paths if path in kept]) if kept & set(paths) else None
-    lines = [f'# {told}', f'_base_ = {base!r}', 'model = dict(']
-    lines += [f'    {key}={as_text(value)},' for key, value in changes.items()]
-    lines += ['    recipe=[', *(f'        {as_text(rule)},' for rule in plan.recipe), '    ],', ')']
-    return '\n'.join(lines) + '\n'
 
 
 def checked(args: argparse.Namespace) -> LatencySettings:
@@ -152,7 +125,10 @@ def main() -> None:
             f'{plan.predicted_ms:.3g} predicted); {plan.params:,} weights, {plan.mults:,} multiplications'
         )
         print(told)
-        write_text(config_text(cfg, args, planner, plan, told), args.out)
+        blocks = list(zip(planner.chain.blocks, plan.choice.options, strict=True))
+        kept = [block.path for block, option in blocks if option.what.out_channels == block.out_shape[0]]
+        folder = args.out.resolve().parent
+        write_text(config_text(cfg, args.config, folder, plan.recipe, kept, planner.chain.paths, told), args.out)
         content = dict(
             command=f'python {shlex.join(sys.argv)}', seconds=time.perf_counter() - begin,
             teacher_ms=planner.teacher_ms, line=asdict(planner.line), priced=planner.prices.computed,

@@ -37,6 +37,7 @@ from mmrecast.engine.determinism import named_operator, prepare_workspace
 from mmrecast.engine.disk import guarded, last_one, told_once
 from mmrecast.engine.hooks import ResultHook, machine
 from mmrecast.engine.numbers import check_weights
+from mmrecast.engine.layout import avoid_broken_layout
 from mmrecast.engine.numbers_hook import NumbersHook
 from mmrecast.engine.optimizers import SEPARATE, check_parts, fused, named_optimizers, schedulers_by_name
 from mmrecast.engine.scheduled import restore_scheduled, split_schedulers, value_schedulers
@@ -207,7 +208,10 @@ class StagedRunner(Runner):
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """Move the model to the device; `wrap_for_stage` wraps it."""
         self._wrapper_cfg = model_wrapper_cfg
-        return model.to(get_device())
+        model = model.to(get_device())
+        if layers := avoid_broken_layout(model):
+            self.logger.warning(f'channels_last is off: with it, torch fails on this CPU in layers like {layers[0]}')
+        return model
 
     @property
     def bare_model(self) -> nn.Module:

@@ -1,12 +1,14 @@
 """The layout of images in memory, where torch's convolutions cannot be trusted with the one that was asked for."""
 
+from collections.abc import Iterator
+
 import torch
 from torch import nn
 
 NARROW = 8  # channels: one AVX2 register of float32
 
 
-def avoid_broken_layout(model: nn.Module) -> list[str]:
+def avoid_broken_layout(model: nn.Module) -> str | None:
     """Turn ``channels_last`` of the preprocessor off where torch would write beyond its buffers, which ends a process.
 
     On a CPU with AVX2 but without AVX-512, the gradient for the input of a 1x1 convolution with a stride and fewer
@@ -14,20 +16,29 @@ def avoid_broken_layout(model: nn.Module) -> list[str]:
     (N, C, H, W) is not affected).
 
     Args:
-        model (nn.Module): Algorithm on its device.
+        model (nn.Module): Algorithm on its device, as a stage begins.
 
     Returns:
-        list[str]: Paths of the layers because of which it was turned off; none in general.
+        str | None: The layer because of which it was turned off; None in general.
     """
     preprocessor = getattr(model, 'data_preprocessor', None)
     if not getattr(preprocessor, 'channels_last', False) or torch.backends.cpu.get_cpu_capability() != 'AVX2':
-        return []
-    found = [path for path, layer in model.named_modules() if _spoils(layer)]
-    preprocessor.channels_last = not found
+        return None
+    found = next((repr(layer) for layer in _layers(model) if _spoils(layer)), None)
+    preprocessor.channels_last = found is None
     return found
 
 
+def _layers(model: nn.Module) -> Iterator[nn.Module]:
+    """Yield the modules, and those of networks that a module holds without being their parent."""
+    for module in model.modules():
+        yield module
+        for held in vars(module).values():
+            if isinstance(held, nn.Module):
+                yield from held.modules()
+
+
 def _spoils(layer: nn.Module) -> bool:
-    if not isinstance(layer, nn.Conv2d) or layer.weight.device.type != 'cpu':
+    if not isinstance(layer, nn.Conv2d) or layer.weight.is_cuda:  # names of another's weights may be on no device
         return False
     return max(layer.kernel_size) == 1 and max(layer.stride) > 1 and layer.in_channels // layer.groups < NARROW

@@ -36,8 +36,8 @@ from mmrecast.engine.checkpoints import (
 from mmrecast.engine.determinism import named_operator, prepare_workspace
 from mmrecast.engine.disk import guarded, last_one, told_once
 from mmrecast.engine.hooks import ResultHook, machine
-from mmrecast.engine.numbers import check_weights
 from mmrecast.engine.layout import avoid_broken_layout
+from mmrecast.engine.numbers import check_weights
 from mmrecast.engine.numbers_hook import NumbersHook
 from mmrecast.engine.optimizers import SEPARATE, check_parts, fused, named_optimizers, schedulers_by_name
 from mmrecast.engine.scheduled import restore_scheduled, split_schedulers, value_schedulers
@@ -208,10 +208,7 @@ class StagedRunner(Runner):
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """Move the model to the device; `wrap_for_stage` wraps it."""
         self._wrapper_cfg = model_wrapper_cfg
-        model = model.to(get_device())
-        if layers := avoid_broken_layout(model):
-            self.logger.warning(f'channels_last is off: with it, torch fails on this CPU in layers like {layers[0]}')
-        return model
+        return model.to(get_device())
 
     @property
     def bare_model(self) -> nn.Module:
@@ -219,10 +216,12 @@ class StagedRunner(Runner):
         return self.model.module if is_model_wrapper(self.model) else self.model
 
     def wrap_for_stage(self) -> None:
-        """Wrap the algorithm for distributed training of the parameters that require gradients now.
+        """See that torch can train the stage, and wrap the algorithm for what requires gradients in it, if distributed.
 
         An algorithm with several optimisers averages its gradients itself; it only starts alike in every process.
         """
+        if layer := avoid_broken_layout(self.bare_model):
+            self.logger.warning(f'channels_last is off from here on: with it, torch fails on this CPU in {layer}')
         if not self.distributed:
             return
         self.model = self.bare_model

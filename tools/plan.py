@@ -2,7 +2,8 @@
 
 CONFIG is a Recasting config: its teacher, data and schedule are taken, its recipe is replaced. What every candidate
 takes is measured on the device; what it loses is told by the residual of its closed-form start, without training, and
-kept in a folder, so that another budget costs seconds.
+with ``--train-images`` by training what is chosen alone, until only such candidates are. All of it is kept in a folder,
+so that another budget costs seconds, and what was trained starts the recasting.
 
     python tools/plan.py configs/distill/recasting/recasting_resnet56_convnet_cifar10-fast.py --data-root DIR \\
         --cfg-options model.teacher_ckpt=resnet56.pth --target-speedup 2 --out my_plan.py
@@ -13,11 +14,15 @@ import argparse
 import shlex
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+import torch
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner
+from torch import Tensor
+from torch.utils.data import DataLoader
 
 from mmrecast.algorithms.base import Distiller
 from mmrecast.analysis.latency_settings import DTYPES, LatencySettings
@@ -50,13 +55,31 @@ def planner_of(cfg, args: argparse.Namespace, settings: LatencySettings) -> Plan
     if args.data_root is not None:
         cfg.train_dataloader.dataset.data_root = args.data_root
     loader = Runner.build_dataloader(cfg.train_dataloader)
-    batches = [distiller.data_preprocessor(data, False)['inputs'] for data in evenly_spaced(loader, 2 * args.images)]
+    batches = _preprocessed(distiller, loader, 2 * args.images)
     solved, judged = [x[::2] for x in batches], [x[1::2] for x in batches]
+    trained_on = mixed(_preprocessed(distiller, loader, args.train_images, 2 * args.images), loader.batch_size)
+    if args.train_images and not trained_on:
+        raise ValueError(f'--train-images: no image is left besides the {2 * args.images} of --images')
     return Planner(
         distiller.teacher, distiller.input_shape, solved, judged, ratios=args.ratios, blocks=sources_of(model.recipe),
-        cache=args.cache, batch_size=args.batch_size, repeats=args.repeats, settings=settings,
+        cache=args.cache, trained_on=trained_on, block_loss=model.get('block_loss', dict(type='MSELoss')),
+        jobs=args.jobs, batch_size=args.batch_size, repeats=args.repeats, settings=settings,
         told=lambda line: print(line, file=sys.stderr, flush=True),
     )  # fmt: skip
+
+
+def _preprocessed(distiller: Distiller, loader: DataLoader, images: int, besides: int = 0) -> list[Tensor]:
+    batches = evenly_spaced(loader, images, besides)
+    return [distiller.data_preprocessor(data, False)['inputs'] for data in batches]
+
+
+def mixed(batches: Sequence[Tensor], size: int | None) -> list[Tensor]:
+    """Return the images of batches (N, C, H, W) in a random order, always the same, in batches of ``size``."""
+    if not batches:
+        return []
+    images = torch.cat(list(batches))
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
+    return list(images[order].split(size or len(batches[0])))
 
 
 def table(planner: Planner, plan: Planned) -> str:
@@ -75,8 +98,8 @@ def checked(args: argparse.Namespace) -> LatencySettings:
     Raises:
         ValueError: A number is out of range, there is no such device, or a file could not be written.
     """
-    if args.images < 1 or args.ranked < 1 or args.points < 2:
-        raise ValueError('--images and --ranked must be at least 1, --points at least 2')
+    if min(args.images, args.ranked, args.jobs) < 1 or args.points < 2 or args.train_images < 0:
+        raise ValueError('--images, --ranked and --jobs must be at least 1, --points 2 and --train-images 0')
     if args.out.suffix != '.py':
         raise ValueError(f'--out {args.out} must end in .py: it is a config')
     return LatencySettings(args.device, args.dtype, args.channels_last, threads=args.threads)
@@ -96,6 +119,8 @@ def main() -> None:
     parser.add_argument('--ranked', type=int, default=1, metavar='K', help='plans put together and compared (1)')
     parser.add_argument('--ratios', type=float, nargs='+', default=RATIOS, help='widths to try (1 0.75 0.5 0.25)')
     parser.add_argument('--images', type=int, default=256, help='for the closed forms, and as many to judge by (256)')
+    parser.add_argument('--train-images', type=int, default=0, metavar='N', help='train what is chosen, on so many (0)')
+    parser.add_argument('--jobs', type=int, default=1, help='processes that share that training (1)')
     parser.add_argument('--cache', default='work_dirs/prices', help='folder for prices (%(default)s)')
     parser.add_argument('--data-root', help='where the data lies')
     parser.add_argument('--batch-size', type=int, default=1, help='images per pass (1)')
@@ -127,8 +152,10 @@ def main() -> None:
         print(told)
         blocks = list(zip(planner.chain.blocks, plan.choice.options, strict=True))
         kept = [block.path for block, option in blocks if option.what.out_channels == block.out_shape[0]]
+        files = {block.path: found.file for block, option in blocks if (found := planner.start_of(option))}
         folder = args.out.resolve().parent
-        write_text(config_text(cfg, args.config, folder, plan.recipe, kept, planner.chain.paths, told), args.out)
+        text = config_text(cfg, args.config, folder, plan.recipe, kept, planner.chain.paths, files, told)
+        write_text(text, args.out)
         content = dict(
             command=f'python {shlex.join(sys.argv)}', seconds=time.perf_counter() - begin,
             teacher_ms=planner.teacher_ms, line=asdict(planner.line), priced=planner.prices.computed,
@@ -137,7 +164,9 @@ def main() -> None:
                 params=plan.params, mults=plan.mults, predicted_loss=plan.price, loss=plan.loss,
             ),
             blocks=[
-                dict(block=o.what.path, becomes=o.what.name, price=o.price, **o.costs) for o in plan.choice.options
+                dict(block=o.what.path, becomes=o.what.name, price=o.price, **o.costs)
+                | dict(trained=asdict(found) if (found := planner.trained_alone(o)) else None)
+                for o in plan.choice.options
             ],
         )  # fmt: skip
         write_json(content, args.out.with_suffix('.json'))

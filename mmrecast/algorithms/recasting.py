@@ -16,6 +16,7 @@ from mmrecast.algorithms.joining import load_block, state_of
 from mmrecast.algorithms.reach import reached_by
 from mmrecast.algorithms.regression import RESTARTED, ROLLED_BACK, Regression, check_rollback, put_back
 from mmrecast.algorithms.teacher_cache import TeacherCache
+from mmrecast.algorithms.trained_blocks import TrainedBlocks
 from mmrecast.datasets import TensorDataset
 from mmrecast.links.parts import build_loss
 from mmrecast.links.prefix import Suffix, run_to
@@ -73,6 +74,9 @@ class Recasting(Distiller):
         hints (dict, optional): ``dict(blocks=pattern(s), loss=dict(type=…))``: fine-tuning compares the outputs of
             these blocks, too, by ``RelativeMSELoss`` of weight 5 where no loss is given. Not with a ``teacher_cache``,
             which keeps logits. Defaults to None: as in the paper, the logits alone.
+        trained_blocks (dict, optional): Files of blocks that were trained apart, by the blocks' paths, as
+            ``tools/plan.py --train-images`` leaves them: their stages begin with those weights, not with the start.
+            Defaults to None.
         checkpointing (bool): Whether the student's blocks keep their inputs alone in training and compute the rest
             again in the backward pass: the same weights, less memory, one more forward pass. Defaults to False.
         on_regression (str): What happens to a block that its recast stage leaves with a larger relative error than its
@@ -106,6 +110,7 @@ class Recasting(Distiller):
         connector: dict | None = None,
         teacher_cache: int = 0,
         hints: dict | None = None,
+        trained_blocks: dict | None = None,
         checkpointing: bool = False,
         on_regression: str = 'keep',
         max_error: float | None = None,
@@ -142,6 +147,7 @@ class Recasting(Distiller):
         self.plan: Plan = make_plan(self.teacher, recipe, self.input_shape, self.chain)
         check_plan(copy.deepcopy(self.teacher), self.plan)
         self.hints = None if hints is None else Hints(hints, self.plan)
+        self.trained_blocks = TrainedBlocks(trained_blocks, self.plan, self.teacher)
         self.regression = Regression(on_regression, max_error, self.start == 'closed_form')
         self._check_options()
         self.student = self._copy_of_teacher()
@@ -189,7 +195,8 @@ class Recasting(Distiller):
 
     def start_images_of(self, stage: Stage) -> int:
         """See the base class; a closed-form start reads some."""
-        return self.start_images if self.start == 'closed_form' and stage.kind == 'recast' else 0
+        solved = self.start == 'closed_form' and stage.kind == 'recast' and stage.block not in self.trained_blocks
+        return self.start_images if solved else 0
 
     def begin_stage(self, stage: Stage, batches: Iterable[dict] = (), initialise: bool = True) -> None:
         """Put target k in place, start it, and set what trains; see the base class."""
@@ -212,15 +219,19 @@ class Recasting(Distiller):
         new = apply_step(self.student, self.plan, step)
         self._steps_done += 1
         follower = self._following(step)
-        frozen = self.next_block == 'frozen' and (self.start == 'closed_form' or not set(new) & set(follower))
+        trained = entry.path in self.trained_blocks
+        begun = trained or self.start == 'closed_form'  # and so is what reads it
+        frozen = self.next_block == 'frozen' and (begun or not set(new) & set(follower))
         if initialise:
             # A block that does not train in this stage keeps its weights, unless they no longer fit.
-            folding = self.start == 'closed_form' and self.next_block != 'fresh'
+            folding = begun and self.next_block != 'fresh'
             fresh = set(entry.modules if folding else new)
             fresh |= set(follower) if self.next_block == 'fresh' and self.compare == 'next' else set()
             for path in sorted(fresh):
                 xavier_init(get_module(self.student, path))
-            if self.start == 'closed_form':
+            if trained:
+                self.trained_blocks.load(self.student, entry.path)
+            elif self.start == 'closed_form':
                 known = (self.ridge, self.start_images, self.block_input == 'teacher')
                 start = BlockStart(self.student, self.teacher, self.plan, step, old, new, *known)
                 self.starts[entry.path] = start(batches, folding, self.compare == 'next')
@@ -338,7 +349,7 @@ class Recasting(Distiller):
         """See the base class."""
         options = dict(start=self.start, images=self.start_images, ridge=self.ridge, next_block=self.next_block)
         options |= dict(earlier=self.earlier, block_input=self.block_input, compare=self.compare)
-        options |= dict(losses=self._loss_cfgs) | self.regression.fingerprint()
+        options |= dict(losses=self._loss_cfgs) | self.regression.fingerprint() | self.trained_blocks.fingerprint()
         return super().fingerprint() | dict(recipe=self.plan.to_dict(), options=options)
 
     # ---- losses -----------------------------------------------------------------------------------------------------

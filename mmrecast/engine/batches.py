@@ -9,18 +9,28 @@ from mmengine.dataset import DefaultSampler, InfiniteSampler, worker_init_fn
 from torch.utils.data import DataLoader, IterableDataset, SequentialSampler
 
 
-def evenly_spaced(loader: DataLoader, images: int) -> Iterator[dict | Sequence]:
-    """Yield raw batches of evenly spaced ``images`` of a loader's data (of the first ones, where it has no length)."""
+def evenly_spaced(loader: DataLoader, images: int, besides: int = 0) -> Iterator[dict | Sequence]:
+    """Yield raw batches of evenly spaced ``images`` of a loader's data (of the first ones, where it has no length).
+
+    Those that ``evenly_spaced(loader, besides)`` yields are left out.
+    """
     if not images:
         return
     dataset = loader.dataset
     if isinstance(dataset, IterableDataset):
-        yield from islice(loader, -(-images // (loader.batch_size or 1)))
+        first, number = (-(-n // (loader.batch_size or 1)) for n in (besides, images))
+        yield from islice(loader, first, first + number)
         return
-    count = min(images, len(dataset))
-    indices = [i * len(dataset) // count for i in range(count)]
+    taken = set(_spaced(range(len(dataset)), besides))
+    indices = _spaced([i for i in range(len(dataset)) if i not in taken], images)
+    count = len(indices)
     chunks = [indices[i : i + 256] for i in range(0, count, 256)]
     yield from DataLoader(dataset, batch_sampler=chunks, collate_fn=loader.collate_fn)
+
+
+def _spaced(numbers: Sequence[int], count: int) -> list[int]:
+    count = min(count, len(numbers))
+    return [numbers[i * len(numbers) // count] for i in range(count)]
 
 
 def loader_from(loader: DataLoader, batch: int) -> DataLoader:

@@ -17,6 +17,7 @@ def config_text(
     recipe: Sequence[Mapping],
     widths_kept: Sequence[str],
     paths: Sequence[str],
+    trained: Mapping[str, str],
     about: str,
 ) -> str:
     """Return the text of a config that goes on ``base``.
@@ -28,9 +29,12 @@ def config_text(
         recipe (Sequence[Mapping]): The plan's rules, one per block that is recast.
         widths_kept (Sequence[str]): Blocks whose output has the teacher's width.
         paths (Sequence[str]): All blocks of the chain.
+        trained (Mapping[str, str]): Files of blocks that were trained alone, by path; they start the recasting.
         about (str): A line on the plan.
     """
     model: dict = dict(recipe=[copy.deepcopy(dict(rule)) for rule in recipe])
+    if trained:
+        model['trained_blocks'] = {path: os.path.abspath(file) for path, file in trained.items()}
     if cfg.model.get('teacher_ckpt') is not None:
         model['teacher_ckpt'] = cfg.model.teacher_ckpt
     if cfg.model.get('hints') is not None:

@@ -1,17 +1,16 @@
 """From a budget to a recipe: candidates, costs and prices put together, the choice measured and corrected."""
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import geometric_mean
 
 import torch
 from torch import Tensor, nn
 
-from mmrecast.algorithms import Recasting
 from mmrecast.analysis.complexity import convention_for, count
 from mmrecast.analysis.latency_settings import LatencySettings
 from mmrecast.planning.candidates import RATIOS, TARGETS, candidates_of
-from mmrecast.planning.choice import Choice, best, cheapest, choose
+from mmrecast.planning.choice import Choice, Option, best, cheapest, choose
 from mmrecast.planning.costs import (
     Line,
     calibrate,
@@ -22,7 +21,8 @@ from mmrecast.planning.costs import (
     student_of,
     time_networks,
 )
-from mmrecast.planning.prices import PriceList, divergence
+from mmrecast.planning.prices import RECAST, PriceList, divergence
+from mmrecast.planning.trained import Trained, TrainedCandidates, recasting_of
 from mmrecast.stages import Stage
 from mmrecast.surgery.chain import Shape, find_chain
 from mmrecast.utils.modules import untouched
@@ -31,6 +31,7 @@ CALIBRATION = 8  # random plans that are measured whole
 CORRECTIONS = 4  # times that a budget is moved because what was chosen is slower than predicted
 TOLERANCE = 0.03  # of a latency: what is nearer to the target is taken
 APART = 2  # blocks in which the plans that are ranked differ from one another
+ROUNDS = 4  # times that what was chosen is trained alone, and the choice made again
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,10 @@ class Planner:
         images, judged (Sequence[Tensor]): See :class:`PriceList`.
         targets, ratios, keep, blocks: See `candidates_of`.
         cache (str, optional): Folder for prices. Defaults to None: nowhere.
+        trained_on (Sequence[Tensor]): Batches that what is chosen is trained on alone, see
+            :class:`TrainedCandidates`; it needs a ``cache``. Defaults to none: closed forms alone.
+        block_loss (Mapping): For that. Defaults to ``MSELoss``.
+        jobs (int): Processes that share that work. Defaults to 1.
         batch_size, repeats, warmup (int), settings (LatencySettings): How latency is measured, see `costs_of`.
         told (Callable): Gets lines on the progress. Defaults to nothing.
 
@@ -89,6 +94,9 @@ class Planner:
         keep: bool = True,
         blocks: Sequence[str] = (),
         cache: str | None = None,
+        trained_on: Sequence[Tensor] = (),
+        block_loss: Mapping = dict(type='MSELoss'),
+        jobs: int = 1,
         batch_size: int = 1,
         repeats: int = 20,
         warmup: int = 5,
@@ -112,7 +120,11 @@ class Planner:
         for block, own in zip(self.chain.blocks, prices, strict=True):
             if all(price is None for price in own):
                 raise ValueError(f'no candidate of block {block.path!r} has a closed form that could price it: keep it')
-        self.options = options_of(self.candidates, self.costs, prices)
+        self.options = self._solved = options_of(self.candidates, self.costs, prices)
+        self.trained, self.jobs = None, jobs
+        if len(trained_on):
+            self.trained = TrainedCandidates(self.prices, trained_on, block_loss)
+            self._reprice()
         self.teacher_ms = time_networks([lambda: self.teacher], teacher, self.input_shape, **self.measuring)[0][0]
 
     def plan(
@@ -139,7 +151,7 @@ class Planner:
         budgets = self._budgets(speedup, latency_ms, max_params, max_mults)
         moved = dict(budgets)
         for _ in range(CORRECTIONS):
-            choices = best(self.options, self._of_blocks(moved), max(ranked, 1), APART)
+            choices = self._best(self._of_blocks(moved), max(ranked, 1))
             if not choices:
                 raise ValueError(self._unreachable(budgets, moved))
             plans = [self._planned(choice) for choice in choices]
@@ -175,16 +187,69 @@ class Planner:
         """Return KL(teacher ‖ student) per judged image of a student that has nothing but its closed form."""
         student = self.teacher
         if recipe:
-            images = sum(map(len, self.images))
-            algorithm = Recasting(
-                copy.deepcopy(self.teacher), list(recipe), start=dict(type='closed_form', images=images),
-                data_preprocessor=dict(type='BatchPreprocessor', input_shape=self.input_shape),
-            )  # fmt: skip
+            algorithm = recasting_of(self.teacher, self.input_shape, recipe, self.images, self.prices.ridge)
             for stage in algorithm.expand([Stage('recast', iters=0, blocks='all')]):
                 algorithm.begin_stage(stage, [dict(inputs=x) for x in self.images])
             student = algorithm.student
         with untouched(student):
             return divergence(lambda x: (student(x), self.teacher(x)), self.judged)
+
+    def trained_alone(self, option: Option) -> Trained | None:
+        """Return what training alone made of an option, with the teacher's width at its input; None if it was not."""
+        if self.trained is None or option.what.target is None:
+            return None
+        return self.trained.known(self.chain.paths.index(option.what.path), option.what)
+
+    def start_of(self, option: Option) -> Trained | None:
+        """Return what was trained alone and serves as the option's start: its width at the input is the teacher's."""
+        full = self.chain.blocks[self.chain.paths.index(option.what.path)].in_shape[0]
+        return self.trained_alone(option) if option.what.in_channels == full else None
+
+    # ---- candidates that are trained --------------------------------------------------------------------------------
+
+    def _best(self, budgets: Mapping[str, float], count: int) -> list[Choice]:
+        """Return the best choices; what they take is trained alone first, as far as rounds go."""
+        choices = best(self.options, budgets, count, APART)
+        for _ in range(ROUNDS if self.trained is not None else 0):
+            wanted = [
+                (i, option.what)
+                for choice in choices
+                for i, option in enumerate(choice.options)
+                if option.what.target is not None and self.trained.known(i, option.what) is None
+            ]
+            if not wanted:
+                break
+            self.trained.train(wanted, self.jobs, self.told)
+            self._reprice()
+            choices = best(self.options, budgets, count, APART)
+        return choices
+
+    def _reprice(self) -> None:
+        """Give what was trained the loss that it has, and what was not the same share of its first price as others."""
+        shares = [self._share([i]) for i in range(len(self._solved))]
+        everywhere = self._share(range(len(self._solved)))
+        self.options = [
+            [replace(o, price=self._price(i, o, share if share is not None else everywhere)) for o in own]
+            for i, (own, share) in enumerate(zip(self._solved, shares, strict=True))
+        ]
+
+    def _price(self, i: int, option: Option, share: float | None) -> float:
+        if option.what.target is None:
+            return option.price
+        found = self.trained.known(i, option.what)
+        if found is not None:
+            return RECAST + max(found.loss, 0.0)
+        return option.price * (1.0 if share is None else min(share, 1.0))
+
+    def _share(self, blocks: Sequence[int]) -> float | None:
+        """Return the geometric mean of loss after training over first price, None where nothing was trained."""
+        pairs: dict[str, tuple[float, float]] = {}
+        for i in blocks:
+            for option in self._solved[i]:
+                found = None if option.what.target is None else self.trained.known(i, option.what)
+                if found is not None and found.loss > 0 and option.price > 0:
+                    pairs[found.file] = (found.loss, option.price)
+        return geometric_mean([loss / price for loss, price in pairs.values()]) if pairs else None
 
     # ---- budgets ----------------------------------------------------------------------------------------------------
 

@@ -153,10 +153,10 @@ class PriceList:
             for key in _spread(errors, SWAPPED - len(measured)):
                 swap = _Swap(self.teacher, self.chain, i, targets[key])
                 swap.start(self.ridge, images)(collected, True, True)
-                found[key] = Price(found[key].error, self._loss(block.path, swap.student))
+                found[key] = Price(found[key].error, self.loss_of_swap(block.path, swap.student))
         return found
 
-    def _loss(self, path: str, student: nn.Module) -> float:
+    def loss_of_swap(self, path: str, student: nn.Module) -> float:
         """Return KL(teacher ‖ student) per judged image; what is before the block at ``path`` is the teacher's."""
         suffix = Suffix(student, path, self.judged[0][:2], included=True)
 

@@ -53,7 +53,7 @@ def test_the_fast_schedule_for_any_blocks(tmp_path, registered, recast):
     cfg.model.teacher_ckpt = None
     recipe = [dict(source=path, target=dict(type='ConvBlock')) for path in recast]
     file = tmp_path / 'planned.py'
-    file.write_text(config_text(cfg, FAST, tmp_path, recipe, PATHS, PATHS, 'a plan'))
+    file.write_text(config_text(cfg, FAST, tmp_path, recipe, PATHS, PATHS, {}, 'a plan'))
     planned = Config.fromfile(file)
     assert file.read_text().startswith('# a plan\n') and planned.model.recipe == recipe
     planned.model.teacher_ckpt = None

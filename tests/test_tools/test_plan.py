@@ -62,7 +62,7 @@ def test_plans_that_are_ranked_are_judged(plan, tmp_path):
         (['--max-params', '1200', '--device', 'cuda'], 'PyTorch sees no GPU here'),
         (['--max-params', '1200', '--device', 'tpu'], "device must be 'cpu'"),
         (['--max-params', '1200', '--ratios', '3'], 'a ratio of widths must be above 0 and at most 1'),
-        (['--max-params', '1200', '--images', '0'], '--images and --ranked must be at least 1'),
+        (['--max-params', '1200', '--images', '0'], '--images, --ranked and --jobs must be at least 1'),
         (['--max-params', '1200', '--out', 'plan.json'], 'must end in .py: it is a config'),
     ],
 )
@@ -72,3 +72,35 @@ def test_mistakes(plan, args, message, monkeypatch):
     status, _, err = plan(*args)
     assert status == 2
     assert re.search(message, err), err
+
+
+def test_what_is_chosen_is_trained_alone_once_and_starts_the_recasting(plan, tmp_path):
+    out, options = tmp_path / 'planned.py', ['--max-params', '1200', '--images', '16', '--train-images', '20']
+    status, _, err = plan(*options, '--out', out)
+    assert status == 0, err
+    content, cfg = json.loads(out.with_suffix('.json').read_text()), Config.fromfile(out)
+    assert 'trained alone (1 of ' in err
+    chosen = {one['block']: one['trained'] for one in content['blocks'] if one['trained']}
+    assert set(cfg.model.trained_blocks) <= set(chosen) == {rule['source'] for rule in cfg.model.recipe}
+    assert cfg.model.trained_blocks and all(one['images'] == 20 for one in chosen.values())
+    assert all(one['error'] <= one['error_start'] for one in chosen.values())
+    assert content['plan']['predicted_loss'] == pytest.approx(sum(o['loss'] + 1e-6 for o in chosen.values()), rel=1e-6)
+    result = tiny.run(cfg, tmp_path / 'run')
+    assert result
+    status, _, err = plan(*options, '--out', tmp_path / 'again.py')
+    assert status == 0 and 'trained alone' not in err
+    assert json.loads((tmp_path / 'again.json').read_text())['plan'] == content['plan'] | {
+        name: pytest.approx(content['plan'][name], rel=10) for name in ('predicted_ms', 'measured_ms', 'speedup')
+    }
+
+
+def test_several_processes_train_the_same_as_one(plan, tmp_path):
+    blocks = []
+    for jobs in ('1', '2'):
+        args = ['--max-params', '1200', '--images', '16', '--train-images', '20', '--jobs', jobs]
+        args += ['--cache', tmp_path / f'cache{jobs}']
+        status, _, err = plan(*args, '--out', tmp_path / f'planned{jobs}.py')
+        assert status == 0, err
+        found = json.loads((tmp_path / f'planned{jobs}.json').read_text())['blocks']
+        blocks.append([one['trained'] and one['trained'] | dict(seconds=0, file='') for one in found])
+    assert blocks[0] == blocks[1] and any(blocks[0])

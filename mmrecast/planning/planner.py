@@ -112,8 +112,9 @@ class Planner:
         self.costs = costs_of(teacher, self.chain, self.candidates, **self.measuring)
         free = [[0.0] * len(own) for own in self.candidates]
         probes = random_choices(options_of(self.candidates, self.costs, free), 'ms', CALIBRATION)
-        times = self._timed(probes)
-        self.line: Line = calibrate([choice.cost('ms') for choice in probes], [ms for ms, _ in times])
+        self.teacher_ms = time_networks([lambda: self.teacher], teacher, self.input_shape, **self.measuring)[0][0]
+        speedups = [speedup for _, speedup in self._timed(probes)]  # a clock may change in between: beside the teacher
+        self.line: Line = calibrate([c.cost('ms') for c in probes], [self.teacher_ms / s for s in speedups])
         told(f'whole network = {self.line.intercept:.3f} ms + {self.line.slope:.3f} x its blocks')
         self.prices = PriceList(teacher, self.chain, self.images, self.judged, cache)
         prices = [self.prices.of(i, own, told) for i, own in enumerate(self.candidates)]
@@ -125,7 +126,6 @@ class Planner:
         if len(trained_on):
             self.trained = TrainedCandidates(self.prices, trained_on, block_loss)
             self._reprice()
-        self.teacher_ms = time_networks([lambda: self.teacher], teacher, self.input_shape, **self.measuring)[0][0]
 
     def plan(
         self,

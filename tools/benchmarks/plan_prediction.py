@@ -88,7 +88,8 @@ def planned(depth: int, ratios: Sequence[float], priced: int, **measuring) -> tu
 
 def _line(network: nn.Module, chain, options, measuring: dict) -> Line:
     choices = random_choices(options, 'ms', CALIBRATION)
-    return calibrate([c.cost('ms') for c in choices], [ms for ms, _ in _timed(network, chain, choices, measuring)])
+    times = _timed(network, chain, choices, measuring)
+    return calibrate([c.cost('ms') for c in choices], [1 / speedup for _, speedup in times])
 
 
 def _timed(network: nn.Module, chain, choices: Sequence[Choice], measuring: dict) -> list[tuple[float, float]]:
@@ -97,7 +98,10 @@ def _timed(network: nn.Module, chain, choices: Sequence[Choice], measuring: dict
 
 
 def predictions(made: tuple, number: int, measuring: dict) -> list[dict]:
-    """Return predicted and measured milliseconds of random plans that the line was not fitted on."""
+    """Return predicted and measured speed-up of random plans that the line was not fitted on.
+
+    ``off`` is by how much the latency that follows from the prediction, beside the same teacher, is too large.
+    """
     network, chain, options, line = made
     known = [choice.positions for choice in random_choices(options, 'ms', CALIBRATION)]
     choices = [c for c in random_choices(options, 'ms', number + CALIBRATION, seed=1) if c.positions not in known]
@@ -105,19 +109,19 @@ def predictions(made: tuple, number: int, measuring: dict) -> list[dict]:
     times = _timed(network, chain, choices, measuring)
     found = []
     for choice, (ms, speedup) in zip(choices, times, strict=True):
-        predicted = line.whole(choice.cost('ms'))
-        found.append(dict(predicted_ms=predicted, measured_ms=ms, speedup=speedup, off=predicted / ms - 1))
+        predicted = 1 / line.whole(choice.cost('ms'))
+        found.append(dict(predicted_speedup=predicted, speedup=speedup, ms=ms, off=speedup / predicted - 1))
     return found
 
 
 def plot(plans: Sequence[dict], growth: Sequence[dict], path: Path) -> None:
     """Draw predicted against measured latency, and planning time against the blocks."""
     with pair_of_axes(path) as (left, right):
-        measured, predicted = ([plan[key] for plan in plans] for key in ('measured_ms', 'predicted_ms'))
+        measured, predicted = ([plan[key] for plan in plans] for key in ('speedup', 'predicted_speedup'))
         ends = min(measured + predicted), max(measured + predicted)
         left.plot(ends, ends, color='0.7', label='equal')
         left.plot(measured, predicted, 'o', label='random plans')
-        left.set(xlabel='measured, ms', ylabel='predicted, ms')
+        left.set(xlabel='measured speed-up', ylabel='predicted speed-up')
         for ratios in sorted({tuple(row['ratios']) for row in growth}):
             own = sorted((row for row in growth if tuple(row['ratios']) == ratios), key=lambda row: row['blocks'])
             steps = ('candidates', 'costs', 'calibration', 'choice')

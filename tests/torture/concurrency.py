@@ -208,7 +208,7 @@ def downloads(killed: int, kind: str, seed: int, folder: Path) -> None:
                 runs[number].kill()
         ended = [run.wait() for run in runs]
         assert all(status == [0] for status in ended[killed:]), [run.log.read_text()[-500:] for run in runs]
-        assert path.exists() == ([0] in ended)
+        assert path.exists() or [0] not in ended  # one may be killed behind its last write
         if not path.exists():
             again = server().start(words, folder / 'again.log', no_proxy='127.0.0.1')
             assert again.wait() == [0], again.log.read_text()[-2000:]

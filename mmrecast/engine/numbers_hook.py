@@ -34,8 +34,8 @@ class NumbersHook(Hook):
     Args:
         interval (int): Iterations between two looks. Defaults to 50.
         gradients (bool): Whether to note at each step whether all gradients are finite. Defaults to True.
-        diverged (float): A stage has diverged where the relative error at its end is more than this many times that at
-            its start, or than 1 where that was smaller. Defaults to 100; infinity for never.
+        diverged (float, optional): A stage has diverged where the relative error at its end is more than this many times that at
+            its start, or than 1 where that was smaller. Defaults to 100; None: never.
 
     Raises:
         ValueError: A value is out of range.
@@ -43,14 +43,16 @@ class NumbersHook(Hook):
 
     priority = 'HIGH'  # before anything is written at the same position
 
-    def __init__(self, interval: int = 50, gradients: bool = True, diverged: float = 100.0) -> None:
+    def __init__(self, interval: int = 50, gradients: bool = True, diverged: float | None = 100.0) -> None:
         if isinstance(interval, bool) or not isinstance(interval, int) or interval < 1:
             raise ValueError(f'interval of the NumbersHook must be a whole number of at least 1, got {interval!r}')
         if not isinstance(gradients, bool):
             raise ValueError(f'gradients of the NumbersHook must be True or False, got {gradients!r}')
-        if isinstance(diverged, bool) or not isinstance(diverged, int | float) or not diverged > 1:
-            raise ValueError(f'diverged of the NumbersHook must be a number greater than 1, got {diverged!r}')
-        self.interval, self.gradients, self.diverged = interval, gradients, diverged
+        numeric = isinstance(diverged, int | float) and not isinstance(diverged, bool)
+        if diverged is not None and not (numeric and diverged > 1):
+            raise ValueError(f'diverged of the NumbersHook must be a number greater than 1 or None, got {diverged!r}')
+        self.interval, self.gradients = interval, gradients
+        self.diverged = math.inf if diverged is None else diverged
         self._loop, self._wrapper = None, None
         self._since = 0  # of the stage's iterations, the first not looked at
         self._flags: list[tuple[int, Tensor]] = []

@@ -20,7 +20,7 @@ def one_iteration_each(leaf: str) -> Config:
     for holder in (cfg, *cfg.train_cfg.stages):  # one iteration of a cycle is its end: too slow to change a float
         if isinstance(holder.get('param_scheduler'), list):
             holder.param_scheduler = [one for one in holder.param_scheduler if one['type'] != 'OneCycleLR']
-    never = dict(type='NumbersHook', diverged=float('inf'))  # one step on five images of noise says nothing of a block
+    never = dict(type='NumbersHook', diverged=None)  # one step on five images of noise says nothing of a block
     cfg.custom_hooks = [*cfg.get('custom_hooks', []), dict(type='CheckEveryStep'), never]
     return cfg
 

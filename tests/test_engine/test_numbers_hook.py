@@ -25,8 +25,8 @@ STAGES = [dict(kind='recast', blocks='all', iters=4), dict(kind='finetune', iter
     [
         (dict(interval=0), 'interval of the NumbersHook must be a whole number of at least 1, got 0'),
         (dict(gradients=1), 'gradients of the NumbersHook must be True or False, got 1'),
-        (dict(diverged=1), 'diverged of the NumbersHook must be a number greater than 1, got 1'),
-        (dict(diverged=math.nan), 'diverged of the NumbersHook must be a number greater than 1, got nan'),
+        (dict(diverged=1), 'diverged of the NumbersHook must be a number greater than 1 or None, got 1'),
+        (dict(diverged=math.nan), 'diverged of the NumbersHook must be a number greater than 1 or None, got nan'),
     ],
 )
 def test_wrong_options(options, message):

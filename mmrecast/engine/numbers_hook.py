@@ -34,8 +34,8 @@ class NumbersHook(Hook):
     Args:
         interval (int): Iterations between two looks. Defaults to 50.
         gradients (bool): Whether to note at each step whether all gradients are finite. Defaults to True.
-        diverged (float, optional): A stage has diverged where the relative error at its end is more than this many times that at
-            its start, or than 1 where that was smaller. Defaults to 100; None: never.
+        diverged (float, optional): A stage has diverged where the relative error at its end is more than this many
+            times that at its start, or than 1 where that was smaller. Defaults to 100; None: never.
 
     Raises:
         ValueError: A value is out of range.

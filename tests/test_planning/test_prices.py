@@ -70,7 +70,7 @@ def test_the_rate_is_a_geometric_mean():
 def test_the_loss_is_that_of_the_swapped_network(teacher, chain, candidates, images, monkeypatch):
     """Against whole passes of the network in which the block stands."""
     swapped = []
-    measure = PriceList._loss
+    measure = PriceList.loss_of_swap
     monkeypatch.setattr(
         PriceList,
         '_loss',

@@ -73,7 +73,7 @@ def test_the_loss_is_that_of_the_swapped_network(teacher, chain, candidates, ima
     measure = PriceList.loss_of_swap
     monkeypatch.setattr(
         PriceList,
-        '_loss',
+        'loss_of_swap',
         lambda self, path, student: swapped.append((student, measure(self, path, student))) or swapped[-1][1],
     )
     PriceList(teacher, chain, *images).of(1, candidates[1])

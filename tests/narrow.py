@@ -104,9 +104,7 @@ def narrowed(leaf: str) -> Config:
     shape = cfg.data_preprocessor.input_shape
     if shape[1] > SIZE:
         cfg.data_preprocessor.input_shape = shape = (shape[0], SIZE, SIZE)
-    if (
-        torch.backends.cpu.get_cpu_capability() == 'AVX2'
-    ):  # so few channels spoil its heap: engine.layout
+    if torch.backends.cpu.get_cpu_capability() == 'AVX2':  # so few channels spoil its heap: engine.layout
         cfg.data_preprocessor.pop('channels_last', None)
     cfg.model = narrow_networks(cfg.model, shape)
     cfg.model.pop('teacher_ckpt', None)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from reprlib import Repr
 
 from torch import Tensor, nn
 
@@ -11,6 +12,10 @@ from mmrecast.surgery.plan import Plan
 from mmrecast.utils.checkpoint import load_file
 from mmrecast.utils.digests import digest_tensors
 from mmrecast.utils.names import nearest
+from mmrecast.utils.plain import is_plain
+
+SHORT = Repr()  # of what a file from somewhere says
+SHORT.maxdict, SHORT.maxstring = 8, 80
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,8 @@ def read_trained_block(path: str | Path) -> TrainedBlock:
     for name, kind in kinds.items():
         if not isinstance(content[name], kind):
             raise ValueError(f'{path}: {name} is a {type(content[name]).__name__}, not a {kind.__name__}')
+    if not is_plain([content['target'], content['about']]):
+        raise ValueError(f'{path}: target and about must be plain data')
     if not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in content['state'].items()):
         raise ValueError(f'{path}: state must hold tensors by name')
     return TrainedBlock(
@@ -80,8 +87,8 @@ class TrainedBlocks:
                 raise ValueError(f'trained_blocks: {file} was trained for a teacher with other weights than this one')
             if (block.block, block.target) != (path, dict(entries[path].target)):
                 raise ValueError(
-                    f'trained_blocks: {file} holds {block.block} as {block.target}, the recipe makes {path} '
-                    f'{dict(entries[path].target)}'
+                    f'trained_blocks: {file} holds {SHORT.repr(block.block)} as {SHORT.repr(block.target)}, '
+                    f'the recipe makes {path} {dict(entries[path].target)}'
                 )
             self._blocks[path] = block
 

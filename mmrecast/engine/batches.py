@@ -21,8 +21,11 @@ def evenly_spaced(loader: DataLoader, images: int, besides: int = 0) -> Iterator
         first, number = (-(-n // (loader.batch_size or 1)) for n in (besides, images))
         yield from islice(loader, first, first + number)
         return
-    taken = set(_spaced(range(len(dataset)), besides))
-    indices = _spaced([i for i in range(len(dataset)) if i not in taken], images)
+    left: Sequence[int] = range(len(dataset))
+    if besides:
+        taken = set(_spaced(left, besides))
+        left = [i for i in left if i not in taken]
+    indices = _spaced(left, images)
     count = len(indices)
     chunks = [indices[i : i + 256] for i in range(0, count, 256)]
     yield from DataLoader(dataset, batch_sampler=chunks, collate_fn=loader.collate_fn)

@@ -8,12 +8,20 @@ from torch import nn
 NARROW = 8  # channels: one AVX2 register of float32
 
 
-def avoid_broken_layout(model: nn.Module) -> str | None:
-    """Turn ``channels_last`` of the preprocessor off where torch would write beyond its buffers, which ends a process.
+def broken_by_layout(model: nn.Module) -> str | None:
+    """Return a layer whose backward pass would write beyond torch's buffers in channels_last; None in general.
 
     On a CPU with AVX2 but without AVX-512, the gradient for the input of a 1x1 convolution with a stride and fewer
     than eight input channels does (torch 2.13 with oneDNN 3.12; images of even height and width; the layout
-    (N, C, H, W) is not affected).
+    (N, C, H, W) is not affected), and the process ends sooner or later.
+    """
+    if torch.backends.cpu.get_cpu_capability() != 'AVX2':
+        return None
+    return next((repr(layer) for layer in _layers(model) if _spoils(layer)), None)
+
+
+def avoid_broken_layout(model: nn.Module) -> str | None:
+    """Turn ``channels_last`` of the preprocessor off where torch cannot train with it.
 
     Args:
         model (nn.Module): Algorithm on its device, as a stage begins.
@@ -22,9 +30,9 @@ def avoid_broken_layout(model: nn.Module) -> str | None:
         str | None: The layer because of which it was turned off; None in general.
     """
     preprocessor = getattr(model, 'data_preprocessor', None)
-    if not getattr(preprocessor, 'channels_last', False) or torch.backends.cpu.get_cpu_capability() != 'AVX2':
+    if not getattr(preprocessor, 'channels_last', False):
         return None
-    found = next((repr(layer) for layer in _layers(model) if _spoils(layer)), None)
+    found = broken_by_layout(model)
     preprocessor.channels_last = found is None
     return found
 

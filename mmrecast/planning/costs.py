@@ -158,6 +158,29 @@ def random_choices(blocks: Sequence[Sequence[Option]], kind: str, number: int, s
     return found
 
 
+def time_choices(network: nn.Module, chain: Chain, choices: Sequence[Choice], **measuring) -> list[tuple[float, float]]:
+    """Time the students of some choices; see `time_networks`."""
+    builders = [lambda c=choice: student_of(network, chain, c) for choice in choices]
+    return time_networks(builders, network, chain.input_shape, **measuring)
+
+
+def line_through(network: nn.Module, chain: Chain, choices: Sequence[Choice], whole_ms: float, **measuring) -> Line:
+    """Fit a line through the students of some choices, timed beside the network: a clock may change in between.
+
+    Args:
+        network (nn.Module): The teacher.
+        chain (Chain): Its chain.
+        choices (Sequence[Choice]): At least three.
+        whole_ms (float): What the network itself is said to take.
+        **measuring: As `time_networks`.
+
+    Raises:
+        ValueError: As `calibrate`.
+    """
+    speedups = [speedup for _, speedup in time_choices(network, chain, choices, **measuring)]
+    return calibrate([choice.cost('ms') for choice in choices], [whole_ms / speedup for speedup in speedups])
+
+
 def calibrate(sums: Sequence[float], wholes: Sequence[float]) -> Line:
     """Fit a line through measured networks.
 

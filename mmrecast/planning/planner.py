@@ -13,12 +13,13 @@ from mmrecast.planning.candidates import RATIOS, TARGETS, candidates_of
 from mmrecast.planning.choice import Choice, Option, best, cheapest, choose
 from mmrecast.planning.costs import (
     Line,
-    calibrate,
     costs_of,
+    line_through,
     options_of,
     random_choices,
     recipe_of,
     student_of,
+    time_choices,
     time_networks,
 )
 from mmrecast.planning.prices import RECAST, PriceList, divergence
@@ -113,8 +114,7 @@ class Planner:
         free = [[0.0] * len(own) for own in self.candidates]
         probes = random_choices(options_of(self.candidates, self.costs, free), 'ms', CALIBRATION)
         self.teacher_ms = time_networks([lambda: self.teacher], teacher, self.input_shape, **self.measuring)[0][0]
-        speedups = [speedup for _, speedup in self._timed(probes)]  # a clock may change in between: beside the teacher
-        self.line: Line = calibrate([c.cost('ms') for c in probes], [self.teacher_ms / s for s in speedups])
+        self.line: Line = line_through(teacher, self.chain, probes, self.teacher_ms, **self.measuring)
         told(f'whole network = {self.line.intercept:.3f} ms + {self.line.slope:.3f} x its blocks')
         self.prices = PriceList(teacher, self.chain, self.images, self.judged, cache)
         prices = [self.prices.of(i, own, told) for i, own in enumerate(self.candidates)]
@@ -307,12 +307,8 @@ class Planner:
 
     # ---- measuring --------------------------------------------------------------------------------------------------
 
-    def _timed(self, choices: Sequence[Choice]) -> list[tuple[float, float]]:
-        builders = [lambda c=choice: student_of(self.teacher, self.chain, c) for choice in choices]
-        return time_networks(builders, self.teacher, self.input_shape, **self.measuring)
-
     def _planned(self, choice: Choice) -> Planned:
-        ((ms, speedup),) = self._timed([choice])
+        ((ms, speedup),) = time_choices(self.teacher, self.chain, [choice], **self.measuring)
         counts = self._counts(student_of(self.teacher, self.chain, choice))
         predicted = self.line.whole(choice.cost('ms'))
         return Planned(choice, recipe_of(choice), predicted, ms, speedup, int(counts['params']), int(counts['mults']))

@@ -87,7 +87,7 @@ class PriceList:
             candidates (Sequence[Candidate]): What it may become.
             told (Callable): Gets a line on what was computed. Defaults to nothing.
         """
-        targets = {_key(c): c for c in candidates if c.target is not None}
+        targets = {key_of(c): c for c in candidates if c.target is not None}
         known = self._read(i)
         missing = [key for key in targets if key not in known]
         if missing:
@@ -98,13 +98,13 @@ class PriceList:
         solved = {key: price for key, price in known.items() if price is not None}
         rate = _rate([price for price in solved.values() if price.loss is not None])
         return [
-            0.0 if c.target is None else None if known[_key(c)] is None else RECAST + rate * known[_key(c)].error
+            0.0 if c.target is None else None if known[key_of(c)] is None else RECAST + rate * known[key_of(c)].error
             for c in candidates
         ]
 
     def error(self, i: int, candidate: Candidate) -> float | None:
         """Return the relative error of a candidate that has been priced."""
-        price = None if candidate.target is None else self._read(i).get(_key(candidate))
+        price = None if candidate.target is None else self._read(i).get(key_of(candidate))
         return 0.0 if candidate.target is None else price and price.error
 
     # ---- folder -----------------------------------------------------------------------------------------------------
@@ -201,7 +201,7 @@ class _Swap:
         return BlockStart(self.student, self.teacher, self.plan, self.step, self.old, self.new, ridge, images, True)
 
 
-def _key(candidate: Candidate) -> str:
+def key_of(candidate: Candidate) -> str:
     """Return what decides on a candidate's price: its target but for the width that it reads."""
     return json.dumps({key: value for key, value in candidate.target.items() if key != 'in_channels'}, sort_keys=True)
 

@@ -21,8 +21,9 @@ from torch import Tensor, nn
 
 from mmrecast.algorithms import Recasting
 from mmrecast.algorithms.trained_blocks import TrainedBlock, read_trained_block
+from mmrecast.engine.layout import broken_by_layout
 from mmrecast.planning.candidates import Candidate
-from mmrecast.planning.prices import PriceList
+from mmrecast.planning.prices import PriceList, key_of
 from mmrecast.stages import Stage
 from mmrecast.surgery.chain import Shape
 from mmrecast.utils.checkpoint import save_file
@@ -90,16 +91,17 @@ class TrainedCandidates:
         path = self.path(i, candidate)
         if path not in self._known and path.is_file():
             try:
-                about = read_trained_block(path).about
-                self._known[path] = Trained(**about, file=str(path))
+                found = Trained(**read_trained_block(path).about, file=str(path))
             except (ValueError, TypeError):
                 return None
+            if not all(isinstance(x, int | float) for name, x in asdict(found).items() if name != 'file'):
+                return None
+            self._known[path] = found
         return self._known.get(path)
 
     def path(self, i: int, candidate: Candidate) -> Path:
         """Return the file of a candidate; its width at the input is the teacher's, whatever the candidate's is."""
-        key = {name: value for name, value in candidate.target.items() if name != 'in_channels'}
-        return self.folder / f'{self.prices.chain.paths[i]}-{digest([key])[:16]}.pth'
+        return self.folder / f'{self.prices.chain.paths[i]}-{digest(key_of(candidate))}.pth'
 
     def train(
         self,
@@ -165,8 +167,9 @@ class TrainedCandidates:
         optimizer = torch.optim.Adam(parameters, self.lr)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, len(self.batches))
         algorithm.train()
+        plain = broken_by_layout(algorithm) is not None
         for inputs in self.batches:
-            loss = algorithm.loss(inputs, None)['loss_block']
+            loss = algorithm.loss(inputs.contiguous() if plain else inputs, None)['loss_block']
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

@@ -166,6 +166,7 @@ PLACES: dict[str, Callable[[Path], object]] = {
     '--resume CKPT': lambda file: _ready(file, resume=True),
     '--resume, the work dir': _resumed_from_its_own,
     'WORK_DIR/blocks': lambda file: read_block(file, {}),
+    'trained_blocks': lambda file: _ready(file, trained_blocks={'backbone.layer1.0': str(file)}),
     'init_cfg Pretrained': _pretrained,
     'pretrained of a connector': _connector,
     'checkpoint of AdjoinedNetwork': _adjoined,

@@ -14,7 +14,10 @@ import tempfile
 import time
 import traceback
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from itertools import repeat
 from pathlib import Path
 
 import torch
@@ -53,31 +56,34 @@ def attempt_in(family: str, number: int) -> str | None:
     return attempt(next(one for one in FAMILIES if one.name == family).attacks[number])
 
 
-def campaign(family: Family, kinds: str = '', jobs: int = 1) -> dict:
-    """Make the attacks of a family whose kind contains ``kinds``, ``jobs`` at a time, and return what came of them."""
-    chosen = [attack for attack in family.attacks if kinds in attack.kind]
+def campaign(family: Family, kinds: str = '', jobs: int = 1) -> Iterator[dict]:
+    """Make the attacks of a family whose kind contains ``kinds``, ``jobs`` at a time; yield the counts after each."""
+    chosen = [(number, attack) for number, attack in enumerate(family.attacks) if kinds in attack.kind]
     attempts, survived, lost = Counter(), Counter(), []
     begin = time.perf_counter()
-    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context('spawn'), prepare) if jobs > 1 else None
-    numbers = [family.attacks.index(attack) for attack in chosen]
-    outcomes = map(attempt, chosen) if pool is None else pool.map(attempt_in, [family.name] * len(numbers), numbers)
-    for number, (attack, said) in enumerate(zip(chosen, outcomes, strict=True), 1):
-        attempts[attack.kind] += 1
-        survived[attack.kind] += said is None
-        if said is not None:
-            lost.append(dict(kind=attack.kind, seed=attack.seed, said=said))
-        state = 'survived' if said is None else f'LOST\n{said}'
-        print(f'{family.name} {number}/{len(chosen)} {attack.kind}, seed {attack.seed}: {state}', flush=True)
-    if pool is not None:
-        pool.shutdown()
-    return dict(
-        promise=family.promise,
-        attempts=attempts.total(),
-        survived=survived.total(),
-        seconds=round(time.perf_counter() - begin, 1),
-        kinds={kind: dict(attempts=n, survived=survived[kind]) for kind, n in attempts.items()},
-        lost=lost,
-    )
+    with ExitStack() as stack:
+        if jobs > 1:
+            pool = ProcessPoolExecutor(jobs, multiprocessing.get_context('spawn'), prepare)
+            outcomes = stack.enter_context(pool).map(attempt_in, repeat(family.name), [number for number, _ in chosen])
+        else:
+            outcomes = (attempt(attack) for _, attack in chosen)
+        for (_, attack), said in zip(chosen, outcomes, strict=True):
+            attempts[attack.kind] += 1
+            survived[attack.kind] += said is None
+            if said is not None:
+                lost.append(dict(kind=attack.kind, seed=attack.seed, said=said))
+            state = 'survived' if said is None else f'LOST\n{said}'
+            place = f'{attempts.total()}/{len(chosen)}'
+            print(f'{family.name} {place} {attack.kind}, seed {attack.seed}: {state}', flush=True)
+            yield dict(
+                promise=family.promise,
+                attacks=len(chosen),
+                attempts=attempts.total(),
+                survived=survived.total(),
+                seconds=round(time.perf_counter() - begin, 1),
+                kinds={kind: dict(attempts=n, survived=survived[kind]) for kind, n in attempts.items()},
+                lost=lost,
+            )
 
 
 def main() -> None:
@@ -93,13 +99,12 @@ def main() -> None:
     prepare()
     content = json.loads(args.out.read_text()) if args.out and args.out.is_file() else {}
     for family in [family for family in FAMILIES if family.name in args.only]:
-        result = campaign(family, args.kind, args.jobs)
-        about = dict(command=f'python {shlex.join(sys.argv)}', machine=machine())
-        about |= dict(versions=made_with())
-        content[family.name] = about | result
+        about = dict(command=f'python {shlex.join(sys.argv)}', machine=machine(), versions=made_with(), jobs=args.jobs)
+        for result in campaign(family, args.kind, args.jobs):
+            content[family.name] = about | result
+            if args.out and not args.kind:  # after each: a campaign that is ended leaves what it counted
+                write_json({name: content[name] for name in names if name in content}, args.out)
         print(f'{family.name}: {result["survived"]} of {result["attempts"]} survived', flush=True)
-        if args.out and not args.kind:
-            write_json({name: content[name] for name in names if name in content}, args.out)
     sys.exit(any(content[name]['survived'] < content[name]['attempts'] for name in args.only))
 
 

@@ -24,8 +24,8 @@ from mmrecast.analysis.latency import check_counts
 from mmrecast.analysis.tables import render_table
 from mmrecast.models import build_network
 from mmrecast.planning.candidates import RATIOS, candidates_of
-from mmrecast.planning.choice import Choice, choose
-from mmrecast.planning.costs import Line, calibrate, costs_of, options_of, random_choices, student_of, time_networks
+from mmrecast.planning.choice import choose
+from mmrecast.planning.costs import costs_of, line_through, options_of, random_choices, time_choices
 from mmrecast.planning.planner import CALIBRATION
 from mmrecast.planning.prices import PriceList
 from mmrecast.surgery.chain import find_chain
@@ -72,7 +72,8 @@ def planned(depth: int, ratios: Sequence[float], priced: int, **measuring) -> tu
     generator = torch.Generator().manual_seed(0)
     drawn = [[torch.rand(1, generator=generator).item() for _ in own] for own in candidates]
     options = options_of(candidates, costs, drawn)
-    line = seconds.of('calibration', lambda: _line(network, chain, options, measuring))
+    probes = random_choices(options, 'ms', CALIBRATION)
+    line = seconds.of('calibration', lambda: line_through(network, chain, probes, 1.0, **measuring))
     budget = HALF * sum(max(o.costs['ms'] for o in own) for own in options)
     seconds.of('choice', lambda: choose(options, dict(ms=budget)))
     count = sum(map(len, candidates))
@@ -86,17 +87,6 @@ def planned(depth: int, ratios: Sequence[float], priced: int, **measuring) -> tu
     return row, (network, chain, options, line)
 
 
-def _line(network: nn.Module, chain, options, measuring: dict) -> Line:
-    choices = random_choices(options, 'ms', CALIBRATION)
-    times = _timed(network, chain, choices, measuring)
-    return calibrate([c.cost('ms') for c in choices], [1 / speedup for _, speedup in times])
-
-
-def _timed(network: nn.Module, chain, choices: Sequence[Choice], measuring: dict) -> list[tuple[float, float]]:
-    builders = [lambda c=choice: student_of(network, chain, c) for choice in choices]
-    return time_networks(builders, network, SHAPE, **measuring)
-
-
 def predictions(made: tuple, number: int, measuring: dict) -> list[dict]:
     """Return predicted and measured speed-up of random plans that the line was not fitted on.
 
@@ -106,7 +96,7 @@ def predictions(made: tuple, number: int, measuring: dict) -> list[dict]:
     known = [choice.positions for choice in random_choices(options, 'ms', CALIBRATION)]
     choices = [c for c in random_choices(options, 'ms', number + CALIBRATION, seed=1) if c.positions not in known]
     choices = choices[:number]
-    times = _timed(network, chain, choices, measuring)
+    times = time_choices(network, chain, choices, **measuring)
     found = []
     for choice, (ms, speedup) in zip(choices, times, strict=True):
         predicted = 1 / line.whole(choice.cost('ms'))
@@ -124,9 +114,9 @@ def plot(plans: Sequence[dict], growth: Sequence[dict], path: Path) -> None:
         left.set(xlabel='measured speed-up', ylabel='predicted speed-up')
         for ratios in sorted({tuple(row['ratios']) for row in growth}):
             own = sorted((row for row in growth if tuple(row['ratios']) == ratios), key=lambda row: row['blocks'])
-            steps = ('candidates', 'costs', 'calibration', 'choice')
-            total = [sum(row['seconds'][step] for step in steps) for row in own]
-            right.plot([row['blocks'] for row in own], total, 'o-', label=f'{len(ratios)} widths')
+            right.plot(
+                [row['blocks'] for row in own], [sum(_steps(row)) for row in own], 'o-', label=f'{len(ratios)} widths'
+            )
         right.set(xlabel='blocks', ylabel='seconds, without prices')
         for axes in (left, right):
             axes.set(xlim=(0, None), ylim=(0, None))

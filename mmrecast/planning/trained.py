@@ -9,6 +9,7 @@ No block waits for another, so that several processes can share the work; what a
 same files start the recasting (``trained_blocks`` of :class:`Recasting`).
 """
 
+import copy
 import multiprocessing
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -187,10 +188,10 @@ class TrainedCandidates:
 def recasting_of(
     teacher: nn.Module, input_shape: Shape, recipe: Sequence[Mapping], images: Sequence[Tensor], ridge: float, **options
 ) -> Recasting:
-    """Return a Recasting of a teacher that takes preprocessed images, with a closed-form start on ``images``."""
+    """Return a Recasting of a copy of a teacher, for preprocessed images, with a closed-form start on ``images``."""
     start = dict(type='closed_form', images=sum(map(len, images)), ridge=ridge)
     preprocessor = dict(type='BatchPreprocessor', input_shape=tuple(input_shape))
-    return Recasting(teacher, list(recipe), start=start, data_preprocessor=preprocessor, **options)
+    return Recasting(copy.deepcopy(teacher), list(recipe), start=start, data_preprocessor=preprocessor, **options)
 
 
 def changed_state(student: nn.Module, teacher: nn.Module, path: str) -> dict[str, Tensor]:

@@ -65,6 +65,24 @@ def test_where_all_ended_by_another_the_first_says_why(tool, call, monkeypatch, 
     assert said.count('rank 1 hangs') == 1 and said.count('\n') == 1
 
 
+def test_one_that_torchrun_ended_is_no_cause(tool, call, monkeypatch, tmp_path):
+    """A process that computes on is ended when another one has: what that one said says why."""
+    failures = {0: failure(tmp_path, 0, -15), 1: failure(tmp_path, 1, 3, 'RunEnded: rank 1 ends: rank 0 hangs')}
+    _, _, said = ended(tool, call, monkeypatch, ChildFailedError('train.py', failures))
+    assert said == 'error: rank 1 (process 101) ended with status 3: RunEnded: rank 1 ends: rank 0 hangs\n'
+    failures[0] = failure(tmp_path, 0, -9)
+    failures[0].timestamp += tool.END
+    _, _, said = ended(tool, call, monkeypatch, ChildFailedError('train.py', failures))
+    assert 'rank 0 hangs' in said and 'SIGKILL' not in said
+
+
+def test_one_that_was_ended_from_outside_is_the_cause(tool, call, monkeypatch, tmp_path):
+    failures = {0: failure(tmp_path, 0, -15), 1: failure(tmp_path, 1, 3, 'RunEnded: rank 1 ends: rank 0 is lost')}
+    failures[1].timestamp += 2
+    _, _, said = ended(tool, call, monkeypatch, ChildFailedError('train.py', failures))
+    assert said == 'error: rank 0 (process 100) was killed by SIGTERM\n'
+
+
 def test_a_port_that_is_taken(tool, call, monkeypatch):
     error = DistNetworkError('The server socket has failed to listen. port: 29500, code: -98, name: EADDRINUSE')
     status, _, said = ended(tool, call, monkeypatch, error)

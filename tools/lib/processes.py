@@ -26,6 +26,23 @@ def told(rank: int, failure: ProcessFailure) -> str:
     return f'rank {rank} (process {failure.pid}) ended with status {failure.exitcode}{said}'
 
 
+def causes(failures: dict[int, ProcessFailure]) -> list[tuple[int, ProcessFailure]]:
+    """Return those of a run's failures that say why it ended, the first one first.
+
+    A process that ended because of another one tells no more than that one does, and one that torchrun ended when a
+    process had failed tells nothing.
+    """
+    found = sorted(failures.items(), key=lambda item: (item[1].timestamp, item[1].exitcode < 0))
+    first = found[0][1].timestamp
+
+    def by_torchrun(failure: ProcessFailure) -> bool:
+        late = {signal.SIGTERM: 0, signal.SIGKILL: END - 1}  # timestamps are whole seconds
+        return failure is not found[0][1] and failure.timestamp - first >= late.get(-failure.exitcode, float('inf'))
+
+    told = [item for item in found if 'RunEnded' not in str(item[1].message) and not by_torchrun(item[1])]
+    return told or found[:1]
+
+
 def main() -> None:
     args = parse_args(sys.argv[1:])
     if os.environ.get('MMRECAST_DEBUG'):
@@ -36,10 +53,7 @@ def main() -> None:
     try:
         run(args)
     except ChildFailedError as error:
-        failures = sorted(error.failures.items(), key=lambda item: item[1].timestamp)
-        # One that was ended by another tells no more than that one does.
-        causes = [item for item in failures if 'RunEnded' not in str(item[1].message)] or failures[:1]
-        for rank, failure in causes:
+        for rank, failure in causes(error.failures):
             print(f'error: {told(rank, failure)}', file=sys.stderr)
         sys.exit(1)
     except torch_dist.DistNetworkError as error:

@@ -14,72 +14,22 @@ import argparse
 import shlex
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-import torch
 from mmengine.logging import MMLogger
-from mmengine.runner import Runner
-from torch import Tensor
-from torch.utils.data import DataLoader
 
-from mmrecast.algorithms.base import Distiller
 from mmrecast.analysis.latency_settings import DTYPES, LatencySettings
 from mmrecast.analysis.tables import render_table
 from mmrecast.apis.conditions import conditions, conditions_line
-from mmrecast.engine.batches import evenly_spaced
 from mmrecast.planning.candidates import RATIOS
-from mmrecast.planning.config import config_text
 from mmrecast.planning.figure import draw_frontier
+from mmrecast.planning.from_config import check_recasting, planned_config, planner_for
 from mmrecast.planning.planner import Planned, Planner
-from mmrecast.surgery.plan import sources_of
 from mmrecast.utils.checkpoint import write_json, write_text
 from mmrecast.utils.cli import KeyValues, told_in_one_line
 from mmrecast.utils.config_file import read_config
 from mmrecast.utils.setup_env import register_all_modules
-
-
-def planner_of(cfg, args: argparse.Namespace, settings: LatencySettings) -> Planner:
-    """Read the teacher and images of a config, and price what its blocks may become.
-
-    Raises:
-        ValueError: The config is not one of Recasting, or its data cannot be used.
-    """
-    model = cfg.model
-    if model.get('type') not in ('Recasting', 'mmrecast.Recasting'):
-        raise ValueError(f'{args.config} trains {model.get("type")}: a plan is for the config of a Recasting')
-    distiller = Distiller(
-        model.teacher, model.get('teacher_ckpt'), model.get('data_preprocessor') or cfg.get('data_preprocessor')
-    )
-    if args.data_root is not None:
-        cfg.train_dataloader.dataset.data_root = args.data_root
-    loader = Runner.build_dataloader(cfg.train_dataloader)
-    batches = _preprocessed(distiller, loader, 2 * args.images)
-    solved, judged = [x[::2] for x in batches], [x[1::2] for x in batches]
-    trained_on = mixed(_preprocessed(distiller, loader, args.train_images, 2 * args.images), loader.batch_size)
-    if args.train_images and not trained_on:
-        raise ValueError(f'--train-images: no image is left besides the {2 * args.images} of --images')
-    return Planner(
-        distiller.teacher, distiller.input_shape, solved, judged, ratios=args.ratios, blocks=sources_of(model.recipe),
-        cache=args.cache, trained_on=trained_on, block_loss=model.get('block_loss', dict(type='MSELoss')),
-        jobs=args.jobs, batch_size=args.batch_size, repeats=args.repeats, settings=settings,
-        told=lambda line: print(line, file=sys.stderr, flush=True),
-    )  # fmt: skip
-
-
-def _preprocessed(distiller: Distiller, loader: DataLoader, images: int, besides: int = 0) -> list[Tensor]:
-    batches = evenly_spaced(loader, images, besides)
-    return [distiller.data_preprocessor(data, False)['inputs'] for data in batches]
-
-
-def mixed(batches: Sequence[Tensor], size: int | None) -> list[Tensor]:
-    """Return the images of batches (N, C, H, W) in a random order, always the same, in batches of ``size``."""
-    if not batches:
-        return []
-    images = torch.cat(list(batches))
-    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
-    return list(images[order].split(size or len(batches[0])))
 
 
 def table(planner: Planner, plan: Planned) -> str:
@@ -100,6 +50,8 @@ def checked(args: argparse.Namespace) -> LatencySettings:
     """
     if min(args.images, args.ranked, args.jobs) < 1 or args.points < 2 or args.train_images < 0:
         raise ValueError('--images, --ranked and --jobs must be at least 1, --points 2 and --train-images 0')
+    if args.beside is not None and args.frontier is None:
+        raise ValueError('--beside draws on the figure of --frontier: give that, too')
     if args.out.suffix != '.py':
         raise ValueError(f'--out {args.out} must end in .py: it is a config')
     return LatencySettings(args.device, args.dtype, args.channels_last, threads=args.threads)
@@ -114,6 +66,9 @@ def main() -> None:
     budget.add_argument('--max-params', type=int, metavar='N', help='weights, as get_complexity.py counts them')
     budget.add_argument('--max-mults', type=int, metavar='N', help='multiplications of an image')
     parser.add_argument('--frontier', type=Path, metavar='FIGURE', help='draw what is lost against the latency')
+    parser.add_argument(
+        '--beside', nargs='*', metavar='CONFIG', help="draw CONFIG's own recipe there, too, and those of others"
+    )
     parser.add_argument('--points', type=int, default=10, help='budgets of the frontier (10)')
     parser.add_argument('--out', type=Path, default=Path('work_dirs/plan.py'), help='config to write (%(default)s)')
     parser.add_argument('--ranked', type=int, default=1, metavar='K', help='plans put together and compared (1)')
@@ -137,11 +92,24 @@ def main() -> None:
         MMLogger.get_current_instance().setLevel('WARNING')  # a line per start would be hundreds
         settings = checked(args)
         cfg = read_config(args.config, args.cfg_options)
-        planner = planner_of(cfg, args, settings)
+        check_recasting(cfg, args.config)
+        recipes = {args.config: cfg.model.recipe} if args.beside is not None else {}
+        for file in args.beside or ():
+            other = read_config(file)
+            check_recasting(other, file)
+            recipes[file] = other.model.recipe
+        planner = planner_for(
+            cfg, args.images, args.train_images, args.data_root, ratios=args.ratios, cache=args.cache, jobs=args.jobs,
+            batch_size=args.batch_size, repeats=args.repeats, settings=settings,
+            told=lambda line: print(line, file=sys.stderr, flush=True),
+        )  # fmt: skip
         if args.frontier is not None:
             points = planner.frontier(args.points)
-            draw_frontier(points, planner.teacher_ms, args.frontier)
+            beside = {Path(file).stem: planner.weighed(recipe) for file, recipe in recipes.items()}
+            draw_frontier(points, planner.teacher_ms, args.frontier, beside)
             print(f'{args.frontier} written: predicted loss at {len(points)} latencies')
+            for name, (ms, loss) in beside.items():
+                print(f'{name}: {ms:.3g} ms, predicted loss {loss:.4f}')
         plan = planner.plan(args.target_speedup, args.target_latency_ms, args.max_params, args.max_mults, args.ranked)
         print(conditions_line(conditions(settings)))
         print(table(planner, plan).rstrip())
@@ -150,12 +118,7 @@ def main() -> None:
             f'{plan.predicted_ms:.3g} predicted); {plan.params:,} weights, {plan.mults:,} multiplications'
         )
         print(told)
-        blocks = list(zip(planner.chain.blocks, plan.choice.options, strict=True))
-        kept = [block.path for block, option in blocks if option.what.out_channels == block.out_shape[0]]
-        files = {block.path: found.file for block, option in blocks if (found := planner.start_of(option))}
-        folder = args.out.resolve().parent
-        text = config_text(cfg, args.config, folder, plan.recipe, kept, planner.chain.paths, files, told)
-        write_text(text, args.out)
+        write_text(planned_config(planner, plan, cfg, args.config, args.out.resolve().parent, told), args.out)
         content = dict(
             command=f'python {shlex.join(sys.argv)}', seconds=time.perf_counter() - begin,
             teacher_ms=planner.teacher_ms, line=asdict(planner.line), priced=planner.prices.computed,

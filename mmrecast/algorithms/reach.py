@@ -51,7 +51,9 @@ def reached_by(
     with hooked(handles), untouched(network), torch.enable_grad():
         network.requires_grad_(True)
         output, _ = run_to(network, tap, image)
-        grads = torch.autograd.grad(output.sum(), list(parameters.values()), allow_unused=True)
+        grads = [None] * len(parameters)
+        if output.requires_grad:  # a block without weights, alone, gives back what it got
+            grads = torch.autograd.grad(output.sum(), list(parameters.values()), allow_unused=True)
         for name, parameter in network.named_parameters():
             parameter.requires_grad_(wanted[name])
     reached = {name for (name, _), grad in zip(parameters.items(), grads, strict=True) if grad is not None}

@@ -21,7 +21,7 @@ from mmrecast.datasets import TensorDataset
 from mmrecast.links.parts import build_loss
 from mmrecast.links.prefix import Suffix, run_to
 from mmrecast.links.recompute import recomputing
-from mmrecast.registry import MODELS
+from mmrecast.registry import BLOCKS, MODELS
 from mmrecast.stages import Stage
 from mmrecast.surgery.apply import apply_step, check_plan
 from mmrecast.surgery.chain import find_chain, match
@@ -188,10 +188,19 @@ class Recasting(Distiller):
                     f'recast stages go through the plan in order: {selected} where {paths[done]!r} is next'
                 )
             done += len(selected)
-            stages += [replace(entry, blocks=None, block=path) for path in selected]
+            stages += [self._as_long_as_it_trains(replace(entry, blocks=None, block=path)) for path in selected]
         if done < len(paths):
             raise ValueError(f"no recast stage for block {paths[done]!r} of the recipe: write blocks='all'")
         return stages
+
+    def _as_long_as_it_trains(self, stage: Stage) -> Stage:
+        """Return a recast stage, of no iterations where its target has no weights and nothing else may train."""
+        target = self.plan.entries[self._step(stage)].target
+        alone = self.block_input == 'teacher' or self.earlier == 0
+        alone &= self.compare == 'target' or self.next_block == 'frozen'
+        if not alone or any(True for _ in BLOCKS.build(dict(target)).parameters()):
+            return stage
+        return replace(stage, epochs=None, iters=0)
 
     def start_images_of(self, stage: Stage) -> int:
         """See the base class; a closed-form start reads some."""

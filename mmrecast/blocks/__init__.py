@@ -7,6 +7,7 @@ from mmrecast.blocks.conv_block import ConvBlock
 from mmrecast.blocks.dense_block import DenseBlock
 from mmrecast.blocks.depthwise_separable import DepthwiseSeparable
 from mmrecast.blocks.preact_basic_block import PreActBasicBlock
+from mmrecast.blocks.skip import Skip
 from mmrecast.blocks.solvable import Solvable
 from mmrecast.blocks.stack import StackedBlocks
 
@@ -17,6 +18,7 @@ __all__ = [
     'DenseBlock',
     'DepthwiseSeparable',
     'PreActBasicBlock',
+    'Skip',
     'Solvable',
     'SourceInfo',
     'StackedBlocks',

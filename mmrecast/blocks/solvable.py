@@ -19,7 +19,7 @@ class Solvable:
 
     Args:
         terms (tuple): The summed (convolution, norm) pairs, which are solved for jointly; None for a norm where there
-            is none. The convolutions have no groups.
+            is none. The convolutions have no groups. Empty where ``skip`` is all there is, and nothing to solve for.
         hidden (tuple): The (convolution, norm) pairs in front of the first term, in order, each followed by a ReLU;
             they are chosen from data. Defaults to none.
         skip (nn.Module, optional): What the block's input goes through where it is added without weights. Defaults to

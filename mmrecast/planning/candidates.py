@@ -22,6 +22,7 @@ TARGETS = (
     dict(type='BasicBlock'),
     dict(type='Bottleneck'),
     dict(type='DepthwiseSeparable'),
+    dict(type='Skip'),
 )
 RATIOS = (1.0, 0.75, 0.5, 0.25)
 
@@ -78,7 +79,7 @@ def candidates_of(
         network (nn.Module): The teacher, or an untrained network like it; it is left as it is.
         input_shape (tuple[int]): (C, H, W).
         targets (Sequence[dict | str]): Targets to try, as in a recipe but without widths. Defaults to convolutions (3x3
-            and 1x1), basic and bottleneck blocks and depthwise separable ones.
+            and 1x1), basic and bottleneck blocks, depthwise separable ones, and leaving the block out.
         ratios (Sequence[float]): Widths to try, over the teacher's. Defaults to 1, 3/4, 1/2 and 1/4.
         keep (bool): Whether a block may stay the teacher's. Defaults to True.
         blocks (Sequence[str]): Patterns of sources that must be in the chain, as a recipe names them. Defaults to none.

@@ -26,6 +26,7 @@ from mmrecast.planning.prices import RECAST, PriceList, divergence
 from mmrecast.planning.trained import Trained, TrainedCandidates, recasting_of
 from mmrecast.stages import Stage
 from mmrecast.surgery.chain import Shape, find_chain
+from mmrecast.surgery.plan import make_plan
 from mmrecast.utils.modules import untouched
 
 CALIBRATION = 8  # random plans that are measured whole
@@ -176,6 +177,34 @@ class Planner:
             if choice is not None:
                 found.append((self.line.whole(choice.cost('ms')), choice.price, choice))
         return found
+
+    def weighed(self, recipe: Sequence[Mapping]) -> tuple[float, float]:
+        """Return (predicted ms, predicted loss) of a recipe, such as one made by hand.
+
+        Raises:
+            ValueError, KeyError: As `choice_of`.
+        """
+        choice = self.choice_of(recipe)
+        return self.line.whole(choice.cost('ms')), choice.price
+
+    def choice_of(self, recipe: Sequence[Mapping]) -> Choice:
+        """Return the choice that a recipe makes, so that it can be weighed like the planner's own.
+
+        Raises:
+            ValueError, KeyError: It cannot be carried out on this teacher, or makes what is no candidate.
+        """
+        entries = make_plan(self.teacher, [dict(rule) for rule in recipe], self.input_shape, self.chain).entries
+        positions = []
+        for own, entry in zip(self.options, entries, strict=True):
+            wanted = (entry.target and dict(entry.target), entry.in_channels, entry.out_channels)
+            made = [(o.what.target and dict(o.what.target), o.what.in_channels, o.what.out_channels) for o in own]
+            if wanted not in made:
+                what = 'kept' if entry.target is None else entry.target['type']
+                widths = f'{entry.in_channels}→{entry.out_channels}'
+                raise ValueError(f'{entry.path!r} as the recipe has it ({what} {widths}) is none of the candidates')
+            positions.append(made.index(wanted))
+        options = tuple(own[j] for own, j in zip(self.options, positions, strict=True))
+        return Choice(options, tuple(positions))
 
     @property
     def fastest_ms(self) -> float:

@@ -6,7 +6,8 @@ from mmrecast.registry import BLOCKS
 
 SIZES = [('in_channels', 0), ('out_channels', -1), ('stride', 0), ('out_channels', 1.5), ('stride', True)]
 OWN = [n for n in BLOCKS.module_dict if BLOCKS.get(n).__module__.startswith('mmrecast.')]
-RESIZING = [n for n in OWN if n != 'DenseBlock']  # its input is part of its output; tests of its own
+KEEPING = ('Skip',)  # width and size
+RESIZING = [n for n in OWN if n not in ('DenseBlock', *KEEPING)]  # its input is part of its output; tests of its own
 ENDING_WITH_RELU = [n for n in RESIZING if n not in ('PreActBasicBlock', 'StackedBlocks')]
 
 
@@ -23,7 +24,15 @@ def test_what_is_known_of_a_source_cannot_be_changed():
 
 
 def test_own_blocks_are_registered():
-    assert {'ConvBlock', 'BasicBlock', 'Bottleneck', 'DenseBlock', 'DepthwiseSeparable', 'PreActBasicBlock'} <= set(OWN)
+    assert {
+        'ConvBlock',
+        'BasicBlock',
+        'Bottleneck',
+        'DenseBlock',
+        'DepthwiseSeparable',
+        'PreActBasicBlock',
+        'Skip',
+    } <= set(OWN)
 
 
 @pytest.mark.parametrize('name', RESIZING)
@@ -35,8 +44,9 @@ def test_every_block_changes_channels_and_size_as_asked(name):
 @pytest.mark.parametrize('name', OWN)
 def test_every_block_leaves_its_input_and_its_output_alone(name):
     growth = dict(growth_rate=2) if name == 'DenseBlock' else {}
-    block = BLOCKS.build(dict(type=name, in_channels=4, out_channels=8, **growth))
-    x = torch.randn(2, 4, 6, 6)
+    width = 4 if name in KEEPING else 8
+    block = BLOCKS.build(dict(type=name, in_channels=4, out_channels=width, **growth))
+    x = torch.randn(2, 4, 6, 6, requires_grad=True)
     before = x.clone()
     kept = []
     block.register_forward_hook(lambda module, args, out: kept.append((out, out.clone())))

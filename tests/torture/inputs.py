@@ -78,7 +78,7 @@ def repickled(data: bytes, flips: list[tuple[float, int, str]]) -> bytes:
     return made.getvalue()
 
 
-BLOCKS = ('ConvBlock', 'BasicBlock', 'Bottleneck', 'DenseBlock', 'DepthwiseSeparable')
+BLOCKS = ('ConvBlock', 'BasicBlock', 'Bottleneck', 'DenseBlock', 'DepthwiseSeparable', 'Skip')
 TARGETS = st.one_of(
     st.sampled_from([*BLOCKS, 'mmrecast.ConvBlock']),
     st.fixed_dictionaries(

@@ -26,7 +26,7 @@ def solvable_of(block: nn.Module) -> Solvable:
         raise ValueError(f'{name}.solvable() tells of no convolution that least squares could solve for')
     if isinstance(told, tuple) and len(told) == 2:
         told = Solvable(terms=(told,))
-    if not isinstance(told, Solvable) or not told.terms:
+    if not isinstance(told, Solvable) or not (told.terms or (told.skip is not None and not told.hidden)):
         raise ValueError(f'{name}.solvable() must give a Solvable with terms, or (conv, norm), got {told!r}')
     for conv, norm in (*told.terms, *told.hidden):
         if not isinstance(conv, nn.Conv2d) or not (norm is None or isinstance(norm, nn.BatchNorm2d)):

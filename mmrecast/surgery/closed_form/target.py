@@ -101,6 +101,8 @@ def _start_part(
     spec = solvable_of(block)
     if not spec.relu and examples.relu:
         examples = Examples(examples.x, [y.relu() for y in examples.y])
+    if not spec.terms:
+        return Start(_error(block, examples, examples.wanted), 'nothing to solve for')
     width = (spec.terms[0][0]).out_channels
     if width != examples.y[0].shape[1]:
         return _start_narrow(block, spec, examples, ridge, old, mixing, code)

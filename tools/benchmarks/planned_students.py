@@ -1,0 +1,262 @@
+"""Compare students of a planner with uniform ones of the same latency, after the same fine-tuning.
+
+For every budget the planner chooses, and two families of recipes made by hand are measured beside the teacher: the
+first n blocks recast into convolutions, and all of them, narrowed by one ratio. Of each family the one nearest to the
+planned student's latency takes part, if it is within ``--equal``. All begin by closed forms of the same images,
+and are fine-tuned by the same schedule on as many images, without hints; the planned student also begins once by the
+blocks that were trained alone while planning (``warm``), which has seen ``--train-images`` images per target more.
+What is finished is kept, so that it can be interrupted; several calls can share a work dir.
+
+    OMP_NUM_THREADS=1 python tools/benchmarks/planned_students.py --data-root DIR --teacher resnet56.pth --out FILE
+"""
+
+import argparse
+import copy
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import mean, stdev
+
+from conditions import conditions
+from figures import pair_of_axes
+from mmengine.config import Config
+from mmengine.logging import MMLogger
+from torch import nn
+
+from mmrecast.analysis.complexity import convention_for, count
+from mmrecast.analysis.latency import check_counts
+from mmrecast.analysis.latency_settings import LatencySettings
+from mmrecast.analysis.tables import render_table
+from mmrecast.apis import train
+from mmrecast.planning.config import config_text
+from mmrecast.planning.costs import time_networks
+from mmrecast.planning.from_config import planned_config, planner_for
+from mmrecast.planning.planner import Planned, Planner
+from mmrecast.surgery.apply import replay
+from mmrecast.surgery.plan import make_plan
+from mmrecast.utils.checkpoint import write_json, write_text
+from mmrecast.utils.cli import told_in_one_line
+from mmrecast.utils.config_file import read_config
+from mmrecast.utils.setup_env import register_all_modules
+
+CONFIG = Path(__file__).resolve().parents[2] / 'configs/distill/recasting/recasting_resnet56_convnet_cifar10-fast.py'
+WIDTHS = [round(1 - 0.0625 * i, 4) for i in range(15)]  # of the teacher's: 1 down to 1/8
+FAMILIES = ('first_n', 'narrowed')
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Something to train.
+
+    Args:
+        kind (str): 'planned', 'warm', or one of ``FAMILIES``.
+        asked (float): The speed-up that it stands for.
+        name (str): Which of its family it is.
+        config (str): Its config.
+        speedup (float): Over the teacher, measured beside it and the others of this budget.
+        params, mults (int): Counted on the whole network.
+    """
+
+    kind: str
+    asked: float
+    name: str
+    config: str
+    speedup: float
+    params: int
+    mults: int
+
+
+def families(planner: Planner) -> dict[str, dict[str, list[dict]]]:
+    """Return the recipes made by hand, by family and name.
+
+    A block that can be no convolution of the teacher's width (it has no source) stays as it is; the last one keeps its
+    width, which the classifier reads.
+    """
+    chain = planner.chain
+    blocks = [block for block in chain.blocks if block.source is not None]
+    conv = [dict(source=block.path, target=dict(type='ConvBlock')) for block in blocks]
+    found = dict(first_n={f'first {n}': conv[:n] for n in range(1, len(conv) + 1)}, narrowed={})
+    for ratio in WIDTHS:
+        narrow = [dict(source=rule['source'], target=rule['target'] | dict(width_ratio=ratio)) for rule in conv[:-1]]
+        found['narrowed'][f'all, x{ratio:g}'] = [*narrow, conv[-1]]
+    return found
+
+
+def student_of(planner: Planner, recipe: Sequence[Mapping]) -> nn.Module:
+    """Return the untrained student of a recipe."""
+    plan = make_plan(planner.teacher, [dict(rule) for rule in recipe], planner.input_shape, planner.chain)
+    return replay(copy.deepcopy(planner.teacher), plan)
+
+
+def times(planner: Planner, recipes: Sequence[Sequence[Mapping]]) -> list[float]:
+    """Return the speed-ups of recipes over the teacher, measured beside it."""
+    builders = [lambda r=recipe: student_of(planner, r) for recipe in recipes]
+    return [s for _, s in time_networks(builders, planner.teacher, planner.input_shape, **planner.measuring)]
+
+
+def rivals(planner: Planner, plan: Planned, equal: float) -> list[tuple[str, str, list[dict], float]]:
+    """Return (family, name, recipe, speed-up) of the nearest of each family, measured again beside the plan.
+
+    The plan itself comes first, as ('planned', 'planned', …).
+    """
+    named = [(family, name, recipe) for family, own in families(planner).items() for name, recipe in own.items()]
+    rough = times(planner, [recipe for *_, recipe in named])
+    near = [('planned', 'planned', plan.recipe)]
+    for family in FAMILIES:
+        own = [(abs(s / plan.speedup - 1), i) for i, s in enumerate(rough) if named[i][0] == family]
+        near += [named[i] for _, i in sorted(own)[:3]]
+    exact = times(planner, [recipe for *_, recipe in near])
+    found = [(*near[0], exact[0])]
+    for family in FAMILIES:
+        own = [(abs(s / exact[0] - 1), i) for i, s in enumerate(exact) if near[i][0] == family]
+        off, i = min(own)
+        if off <= equal:
+            found.append((*near[i], exact[i]))
+    return found
+
+
+def recipes_for(planner: Planner, cfg: Config, base: Path, asked: float, equal: float, folder: Path) -> list[Recipe]:
+    """Plan for a speed-up, write the configs of the plan and of its rivals, and return them."""
+    file = folder / f'recipes_{asked:g}.json'
+    if file.is_file():
+        return [Recipe(**one) for one in json.loads(file.read_text(encoding='utf-8'))]
+    plan = planner.plan(asked)
+    paths, convention = planner.chain.paths, convention_for(planner.input_shape)
+    found = []
+    for family, name, recipe, speedup in rivals(planner, plan, equal):
+        counted = count(student_of(planner, recipe), planner.input_shape, convention)
+        numbers = (round(speedup, 4), int(counted.params), int(counted.mults))
+        config = folder / f'{family}_{asked:g}.py'
+        about = f'{name}, {speedup:.2f} times as fast as the teacher'
+        texts = {family: (config, config_text(cfg, base, folder, recipe, (), paths, {}, about))}
+        if family == 'planned':
+            warm = planned_config(planner, plan, cfg, base, folder, about)
+            texts = {'planned': (config, planned_config(planner, plan, cfg, base, folder, about, warm=False))}
+            if 'trained_blocks' in warm:
+                texts['warm'] = (folder / f'warm_{asked:g}.py', warm)
+        for kind, (path, text) in texts.items():
+            write_text(text, path)
+            found.append(Recipe(kind, asked, name, str(path), *numbers))
+    write_json([asdict(one) for one in found], file)
+    return found
+
+
+def schedule(cfg: Config, iters: int, teacher: str) -> Config:
+    """Return the config with closed forms alone for the blocks and so many iterations of fine-tuning, without hints."""
+    cfg.model.update(teacher_ckpt=teacher, hints=None)
+    finetune = {k: v for k, v in cfg.train_cfg.stages[-1].items() if k not in ('epochs', 'iters')}
+    cfg.train_cfg.stages = [dict(kind='recast', blocks='all', iters=0, val=False), dict(finetune, iters=iters)]
+    cfg.train_cfg.probe_images = 256
+    return cfg
+
+
+def outcome(recipe: Recipe, seed: int, iters: int, args: argparse.Namespace) -> dict:
+    """Train a recipe, or go on, or read what is finished."""
+    work_dir = args.work_dir / f'{Path(recipe.config).stem}_seed{seed}'
+    file = work_dir / 'result.json'
+    result = json.loads(file.read_text(encoding='utf-8')) if file.is_file() else {}
+    if not result.get('complete'):
+        print(f'{recipe.name}, {recipe.speedup:.2f} times as fast, seed {seed} …', file=sys.stderr, flush=True)
+        cfg = schedule(read_config(recipe.config), iters, args.teacher)
+        cfg.randomness.seed = seed
+        resume = (work_dir / 'last_checkpoint').is_file()
+        result = train(cfg, work_dir=str(work_dir), data_root=args.data_root, resume=resume)
+    numbers = dict(top1=result['top1'], teacher_top1=result['teacher']['top1'], images=result['images'])
+    numbers |= dict(seconds=round(result['seconds'], 1), error_start=result['stages'][-1]['relative_error_start'])
+    about = {name: value for name, value in asdict(recipe).items() if name != 'config'}
+    return about | dict(seed=seed) | numbers
+
+
+def table(runs: Sequence[dict]) -> str:
+    """Return a line per recipe: accuracy over the seeds."""
+    rows = []
+    for asked, kind in dict.fromkeys((run['asked'], run['kind']) for run in runs):
+        own = [run for run in runs if (run['asked'], run['kind']) == (asked, kind)]
+        tops = [run['top1'] for run in own]
+        spread = f' ± {stdev(tops):.2f}' if len(tops) > 1 else ''
+        speed = f'{own[0]["speedup"]:.2f}'
+        sizes = [f'{own[0]["params"]:,}', f'{own[0]["mults"] / 1e6:.1f} M']
+        rows.append([f'{asked:g}', kind, own[0]['name'], speed, *sizes, f'{mean(tops):.2f}{spread}', len(own)])
+    columns = ['asked', 'kind', 'recipe', 'speed-up', 'params', 'mults', 'top-1, %', 'seeds']
+    return render_table(columns, rows, right=[c for c in columns if c not in ('kind', 'recipe')])
+
+
+def plot(runs: Sequence[dict], path: Path) -> None:
+    """Draw accuracy against measured speed-up, a point per run; beside it, against weights."""
+    with pair_of_axes(path) as both:
+        for axes, key, label in zip(both, ('speedup', 'params'), ('measured speed-up', 'weights'), strict=True):
+            for kind, marker in zip(('planned', 'warm', *FAMILIES), 'oDs^', strict=True):
+                own = [run for run in runs if run['kind'] == kind]
+                axes.plot([run[key] for run in own], [run['top1'] for run in own], marker, label=kind)
+            axes.set(xlabel=label, ylabel='top-1, %')
+            axes.grid(alpha=0.3)
+        both[0].legend()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--config', type=Path, default=CONFIG, help='of a Recasting (ResNet-56, fast)')
+    parser.add_argument('--data-root', required=True, help='where the data lies')
+    parser.add_argument('--teacher', required=True, help="the teacher's weights")
+    parser.add_argument('--speedups', type=float, nargs='+', default=[1.5, 2.0, 3.0], help='budgets (1.5 2 3)')
+    parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1])
+    parser.add_argument('--iters', type=int, default=390, help='of fine-tuning (390, an epoch)')
+    parser.add_argument(
+        '--ratios', type=float, nargs='+', default=[1.0, 0.5], help='widths that may be planned (1 0.5)'
+    )
+    parser.add_argument('--images', type=int, default=512, help='for prices, and as many to judge by (512)')
+    parser.add_argument('--train-images', type=int, default=0, help='per target that is trained alone (0: none is)')
+    parser.add_argument('--jobs', type=int, default=1, help='processes that share that (1)')
+    parser.add_argument('--batch-size', type=int, default=16, help='at which latency counts (16)')
+    parser.add_argument('--repeats', type=int, default=20, help='rounds, of which medians are taken (20)')
+    parser.add_argument('--equal', type=float, default=0.05, help='by how much a rival may be faster or slower (0.05)')
+    parser.add_argument('--plan-only', action='store_true', help='write the recipes, train nothing')
+    parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/planned_students'))
+    parser.add_argument('--out', type=Path, help='JSON file for the result')
+    parser.add_argument('--plot', type=Path, help='figure (.svg, .png)')
+    args = parser.parse_args()
+    with told_in_one_line():
+        check_counts(iters=args.iters, images=args.images, jobs=args.jobs, batch_size=args.batch_size)
+        check_counts(repeats=args.repeats)
+        register_all_modules()
+        about, asked = conditions(), {}
+        args.work_dir.mkdir(parents=True, exist_ok=True)
+        missing = [s for s in args.speedups if not (args.work_dir / f'recipes_{s:g}.json').is_file()]
+        cfg = read_config(args.config)
+        cfg.model.teacher_ckpt = args.teacher
+        if missing:
+            MMLogger.get_current_instance().setLevel('WARNING')  # a line per start would be hundreds
+            begin = time.perf_counter()
+            planner = planner_for(
+                cfg, args.images, args.train_images, args.data_root, ratios=args.ratios, jobs=args.jobs,
+                cache=str(args.work_dir / 'prices'), batch_size=args.batch_size, repeats=args.repeats,
+                settings=LatencySettings(), told=lambda line: print(line, file=sys.stderr, flush=True),
+            )  # fmt: skip
+            asked['priced'] = round(time.perf_counter() - begin, 1)
+            for speedup in missing:
+                begin = time.perf_counter()
+                recipes_for(planner, cfg, args.config, speedup, args.equal, args.work_dir)
+                asked[f'{speedup:g}'] = round(time.perf_counter() - begin, 1)
+            del planner
+        recipes = [
+            Recipe(**one)
+            for s in args.speedups
+            for one in json.loads((args.work_dir / f'recipes_{s:g}.json').read_text(encoding='utf-8'))
+        ]
+        if args.plan_only:
+            for one in recipes:
+                print(f'{one.kind}: {one.name}, {one.speedup:.2f} times as fast, {one.params:,} weights')
+            return
+        runs = [outcome(recipe, seed, args.iters, args) for seed in args.seeds for recipe in recipes]
+    print(table(runs).rstrip())
+    if args.plot:
+        plot(runs, args.plot)
+    if args.out:
+        write_json(about | dict(planning_seconds=asked, runs=runs), args.out)
+
+
+if __name__ == '__main__':
+    main()

@@ -44,6 +44,21 @@ def test_a_budget_of_weights_becomes_a_config_that_trains(plan, tmp_path):
     assert again['plan']['predicted_loss'] >= content['plan']['predicted_loss']
 
 
+def test_recipes_made_by_hand_are_drawn_beside_the_frontier(plan, tmp_path):
+    """The config's own, all convolutions, and another one; the solver's choice loses no more at the same latency."""
+    figure, other = tmp_path / 'frontier.svg', tmp_path / 'narrow.py'
+    narrow = [dict(source='backbone.layer1.0', target=dict(type='ConvBlock', width_ratio=0.5))]
+    write(config(recasting(recipe=narrow), STAGES), other)
+    status, said, _ = plan('--max-params', '1200', '--out', tmp_path / 'p.py', '--frontier', figure, '--beside', other)
+    assert status == 0
+    told = dict(re.findall(r'^\S*?(given|narrow)(?:\.py)?: .* predicted loss ([\d.]+)$', said, re.MULTILINE))
+    assert set(told) == {'given', 'narrow'} and all(float(loss) > 0 for loss in told.values())
+    assert '<!-- given -->' in figure.read_text() and '<!-- narrow -->' in figure.read_text()
+    write(config(recasting(recipe=[dict(narrow[0], target=dict(type='ConvBlock', width_ratio=0.3))]), STAGES), other)
+    status, _, err = plan('--max-params', '1200', '--frontier', figure, '--beside', other)
+    assert status == 2 and "'backbone.layer1.0' as the recipe has it (ConvBlock 4→1) is none of the candidates" in err
+
+
 def test_plans_that_are_ranked_are_judged(plan, tmp_path):
     status, _, _ = plan('--max-mults', '25000', '--ranked', '3', '--out', tmp_path / 'planned.py')
     assert status == 0
@@ -64,6 +79,7 @@ def test_plans_that_are_ranked_are_judged(plan, tmp_path):
         (['--max-params', '1200', '--ratios', '3'], 'a ratio of widths must be above 0 and at most 1'),
         (['--max-params', '1200', '--images', '0'], '--images, --ranked and --jobs must be at least 1'),
         (['--max-params', '1200', '--out', 'plan.json'], 'must end in .py: it is a config'),
+        (['--max-params', '1200', '--beside'], '--beside draws on the figure of --frontier: give that, too'),
     ],
 )
 def test_mistakes(plan, args, message, monkeypatch):

@@ -37,7 +37,7 @@ setup(
     python_requires='>=3.10',
     install_requires=[*libraries(), 'torchvision>=0.19', 'numpy>=1.26', 'pillow>=9', 'rich>=13'],
     extras_require={
-        'tests': ['pytest>=8', 'ruff>=0.9', 'hypothesis>=6'],
+        'tests': ['pytest>=8', 'pytest-xdist>=3.5', 'ruff>=0.9', 'hypothesis>=6'],
         'export': ['onnx>=1.16', 'onnxruntime>=1.18', 'onnxscript>=0.2'],
         'quickstart': ['scikit-learn>=1.3', 'matplotlib>=3.7'],
         'timm': ['timm>=1.0'],

@@ -1,11 +1,16 @@
 #!/usr/bin/env bash
 # Lint, check the format, and run all tests, or those that the arguments (of pytest) choose; `--long` as the first
-# argument adds those that take minutes: every stage of every config.
+# argument adds those that take minutes: every stage of every config. All of them together share the cores.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source tools/lib/venv.sh
 ensure_venv
 
+shared=()
+if [ $# -eq 0 ] || [ "$*" = --long ]; then
+    cores=$("$VENV_PYTHON" -c 'import os; print(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())')
+    shared=(-n "$((cores < 4 ? cores : 4))" --dist worksteal)  # each process takes about 2 GB
+fi
 [ "${1:-}" != --long ] || set -- -m '' "${@:2}"
 # One thread everywhere: sums come out the same on every machine, and small tensors are no slower.
 export OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE=1
@@ -14,4 +19,4 @@ export OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE=1
     echo "some files are not formatted: run .venv/bin/ruff format ." >&2
     exit 1
 }
-exec "$VENV_PYTHON" -m pytest -q "$@"
+exec "$VENV_PYTHON" -m pytest -q ${shared[@]+"${shared[@]}"} "$@"

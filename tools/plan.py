@@ -76,7 +76,8 @@ def main() -> None:
     parser.add_argument('--images', type=int, default=256, help='for the closed forms, and as many to judge by (256)')
     parser.add_argument('--train-images', type=int, default=0, metavar='N', help='train what is chosen, on so many (0)')
     parser.add_argument('--jobs', type=int, default=1, help='processes that share that training (1)')
-    parser.add_argument('--cache', default='work_dirs/prices', help='folder for prices (%(default)s)')
+    parser.add_argument('--cache', default='work_dirs/prices', help='folder for prices and latencies (%(default)s)')
+    parser.add_argument('--measure', action='store_true', help='measure again what candidates take, for another load')
     parser.add_argument('--data-root', help='where the data lies')
     parser.add_argument('--batch-size', type=int, default=1, help='images per pass (1)')
     parser.add_argument('--repeats', type=int, default=20, help='rounds, of which medians are taken (20)')
@@ -99,8 +100,8 @@ def main() -> None:
             check_recasting(other, file)
             recipes[file] = other.model.recipe
         planner = planner_for(
-            cfg, args.images, args.train_images, args.data_root, ratios=args.ratios, cache=args.cache, jobs=args.jobs,
-            batch_size=args.batch_size, repeats=args.repeats, settings=settings,
+            cfg, args.images, args.train_images, args.data_root, ratios=args.ratios, cache=args.cache,
+            measure=args.measure, jobs=args.jobs, batch_size=args.batch_size, repeats=args.repeats, settings=settings,
             told=lambda line: print(line, file=sys.stderr, flush=True),
         )  # fmt: skip
         if args.frontier is not None:

@@ -12,16 +12,12 @@ from mmrecast.analysis.latency_settings import LatencySettings
 from mmrecast.planning.candidates import RATIOS, TARGETS, candidates_of
 from mmrecast.planning.choice import Choice, Option, best, cheapest, choose
 from mmrecast.planning.costs import (
-    Line,
-    costs_of,
-    line_through,
     options_of,
-    random_choices,
     recipe_of,
     student_of,
     time_choices,
-    time_networks,
 )
+from mmrecast.planning.latencies import latencies_of
 from mmrecast.planning.prices import RECAST, PriceList, divergence
 from mmrecast.planning.trained import Trained, TrainedCandidates, recasting_of
 from mmrecast.stages import Stage
@@ -29,7 +25,6 @@ from mmrecast.surgery.chain import Shape, find_chain
 from mmrecast.surgery.plan import make_plan
 from mmrecast.utils.modules import untouched
 
-CALIBRATION = 8  # random plans that are measured whole
 CORRECTIONS = 4  # times that a budget is moved because what was chosen is slower than predicted
 TOLERANCE = 0.03  # of a latency: what is nearer to the target is taken
 APART = 2  # blocks in which the plans that are ranked differ from one another
@@ -73,7 +68,8 @@ class Planner:
         input_shape (tuple[int]): (C, H, W).
         images, judged (Sequence[Tensor]): See :class:`PriceList`.
         targets, ratios, keep, blocks: See `candidates_of`.
-        cache (str, optional): Folder for prices. Defaults to None: nowhere.
+        cache (str, optional): Folder for prices and latencies. Defaults to None: nowhere.
+        measure (bool): Whether latencies that are kept there are measured again. Defaults to False.
         trained_on (Sequence[Tensor]): Batches that what is chosen is trained on alone, see
             :class:`TrainedCandidates`; it needs a ``cache``. Defaults to none: closed forms alone.
         block_loss (Mapping): For that. Defaults to ``MSELoss``.
@@ -96,6 +92,7 @@ class Planner:
         keep: bool = True,
         blocks: Sequence[str] = (),
         cache: str | None = None,
+        measure: bool = False,
         trained_on: Sequence[Tensor] = (),
         block_loss: Mapping = dict(type='MSELoss'),
         jobs: int = 1,
@@ -111,18 +108,14 @@ class Planner:
         self.chain = find_chain(teacher, self.input_shape, tuple(blocks))
         self.candidates = candidates_of(teacher, self.input_shape, targets, ratios, keep, blocks)
         told(f'{sum(map(len, self.candidates))} candidates for {len(self.candidates)} blocks')
-        self.costs = costs_of(teacher, self.chain, self.candidates, **self.measuring)
-        free = [[0.0] * len(own) for own in self.candidates]
-        probes = random_choices(options_of(self.candidates, self.costs, free), 'ms', CALIBRATION)
-        self.teacher_ms = time_networks([lambda: self.teacher], teacher, self.input_shape, **self.measuring)[0][0]
-        self.line: Line = line_through(teacher, self.chain, probes, self.teacher_ms, **self.measuring)
-        told(f'whole network = {self.line.intercept:.3f} ms + {self.line.slope:.3f} x its blocks')
+        found = latencies_of(teacher, self.chain, self.candidates, cache, measure, told, **self.measuring)
+        self.teacher_ms, self.line = found.teacher_ms, found.line
         self.prices = PriceList(teacher, self.chain, self.images, self.judged, cache)
         prices = [self.prices.of(i, own, told) for i, own in enumerate(self.candidates)]
         for block, own in zip(self.chain.blocks, prices, strict=True):
             if all(price is None for price in own):
                 raise ValueError(f'no candidate of block {block.path!r} has a closed form that could price it: keep it')
-        self.options = self._solved = options_of(self.candidates, self.costs, prices)
+        self.options = self._solved = options_of(self.candidates, found.costs, prices)
         self.trained, self.jobs = None, jobs
         if len(trained_on):
             self.trained = TrainedCandidates(self.prices, trained_on, block_loss)

@@ -17,7 +17,9 @@ def run(monkeypatch, request, tmp_path, quick, trained_teacher):
     """Run the tool; a network's latency is its multiplications, and a budget of 2 one of 1200 weights."""
     monkeypatch.syspath_prepend(TOOL.parent)
     tool, call = request.getfixturevalue('tool'), request.getfixturevalue('call')
-    file = write(config(recasting(start='closed_form', hints=dict(blocks='backbone.layer3.0')), STAGES), tmp_path / 'base.py')
+    file = write(
+        config(recasting(start='closed_form', hints=dict(blocks='backbone.layer3.0')), STAGES), tmp_path / 'base.py'
+    )
     plan, kept = tool.Planner.plan, {}
 
     def planned(self, asked):

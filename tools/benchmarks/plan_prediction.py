@@ -26,7 +26,7 @@ from mmrecast.models import build_network
 from mmrecast.planning.candidates import RATIOS, candidates_of
 from mmrecast.planning.choice import choose
 from mmrecast.planning.costs import costs_of, line_through, options_of, random_choices, time_choices
-from mmrecast.planning.planner import CALIBRATION
+from mmrecast.planning.latencies import CALIBRATION
 from mmrecast.planning.prices import PriceList
 from mmrecast.surgery.chain import find_chain
 from mmrecast.utils.checkpoint import write_json

@@ -75,7 +75,7 @@ def main() -> None:
     parser.add_argument('--ratios', type=float, nargs='+', default=RATIOS, help='widths to try (1 0.75 0.5 0.25)')
     parser.add_argument('--images', type=int, default=256, help='for the closed forms, and as many to judge by (256)')
     parser.add_argument('--train-images', type=int, default=0, metavar='N', help='train what is chosen, on so many (0)')
-    parser.add_argument('--jobs', type=int, default=1, help='processes that share that training (1)')
+    parser.add_argument('--jobs', type=int, default=1, help='processes that price and train (1)')
     parser.add_argument('--cache', default='work_dirs/prices', help='folder for prices and latencies (%(default)s)')
     parser.add_argument('--measure', action='store_true', help='measure again what candidates take, for another load')
     parser.add_argument('--data-root', help='where the data lies')

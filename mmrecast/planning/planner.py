@@ -73,7 +73,7 @@ class Planner:
         trained_on (Sequence[Tensor]): Batches that what is chosen is trained on alone, see
             :class:`TrainedCandidates`; it needs a ``cache``. Defaults to none: closed forms alone.
         block_loss (Mapping): For that. Defaults to ``MSELoss``.
-        jobs (int): Processes that share that work. Defaults to 1.
+        jobs (int): Processes that share the work of prices (where there is a cache) and of that. Defaults to 1.
         batch_size, repeats, warmup (int), settings (LatencySettings): How latency is measured, see `costs_of`.
         told (Callable): Gets lines on the progress. Defaults to nothing.
 
@@ -111,7 +111,7 @@ class Planner:
         found = latencies_of(teacher, self.chain, self.candidates, cache, measure, told, **self.measuring)
         self.teacher_ms, self.line = found.teacher_ms, found.line
         self.prices = PriceList(teacher, self.chain, self.images, self.judged, cache)
-        prices = [self.prices.of(i, own, told) for i, own in enumerate(self.candidates)]
+        prices = self.prices.all(self.candidates, jobs, told)
         for block, own in zip(self.chain.blocks, prices, strict=True):
             if all(price is None for price in own):
                 raise ValueError(f'no candidate of block {block.path!r} has a closed form that could price it: keep it')

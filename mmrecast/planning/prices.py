@@ -23,6 +23,7 @@ from torch.nn.functional import kl_div
 from mmrecast.algorithms.block_start import BlockStart, Collected
 from mmrecast.links.prefix import Suffix, run_to
 from mmrecast.planning.candidates import Candidate
+from mmrecast.planning.pool import shared
 from mmrecast.surgery.apply import apply_step
 from mmrecast.surgery.chain import Chain
 from mmrecast.surgery.plan import Plan, make_plan
@@ -77,6 +78,26 @@ class PriceList:
         self._kept: dict[int, dict[str, Price | None]] = {}  # where there is no folder
         self.computed = 0
 
+    def all(
+        self,
+        candidates: Sequence[Sequence[Candidate]],
+        jobs: int = 1,
+        told: Callable[[str], None] = lambda line: None,
+    ) -> list[list[float | None]]:
+        """Return the prices of all blocks' candidates, see `of`.
+
+        Args:
+            candidates (Sequence[Sequence[Candidate]]): Per block.
+            jobs (int): Processes that share the work where prices are kept in a folder. Defaults to 1.
+            told (Callable): Gets a line per block that had to be computed. Defaults to nothing.
+        """
+        if jobs > 1 and self.folder is not None:
+            missing = {i: len(self._missing(i, own)) for i, own in enumerate(candidates)}
+            for i, _ in shared(self, 'of', [(i, candidates[i]) for i, number in missing.items() if number], jobs):
+                self.computed += missing[i]
+                told(self._line(i, missing[i]))
+        return [self.of(i, own, told) for i, own in enumerate(candidates)]
+
     def of(
         self, i: int, candidates: Sequence[Candidate], told: Callable[[str], None] = lambda line: None
     ) -> list[float | None]:
@@ -87,14 +108,12 @@ class PriceList:
             candidates (Sequence[Candidate]): What it may become.
             told (Callable): Gets a line on what was computed. Defaults to nothing.
         """
-        targets = {key_of(c): c for c in candidates if c.target is not None}
-        known = self._read(i)
-        missing = [key for key in targets if key not in known]
+        known, missing = self._read(i), self._missing(i, candidates)
         if missing:
-            known |= self._solve(i, {key: targets[key] for key in missing}, known)
+            known |= self._solve(i, missing, known)
             self._write(i, known)
             self.computed += len(missing)
-            told(f'{self.chain.paths[i]}: {len(missing)} targets priced')
+            told(self._line(i, len(missing)))
         solved = {key: price for key, price in known.items() if price is not None}
         rate = _rate([price for price in solved.values() if price.loss is not None])
         return [
@@ -106,6 +125,14 @@ class PriceList:
         """Return the relative error of a candidate that has been priced."""
         price = None if candidate.target is None else self._read(i).get(key_of(candidate))
         return 0.0 if candidate.target is None else price and price.error
+
+    def _missing(self, i: int, candidates: Sequence[Candidate]) -> dict[str, Candidate]:
+        known = self._read(i)
+        targets = {key_of(c): c for c in candidates if c.target is not None}
+        return {key: c for key, c in targets.items() if key not in known}
+
+    def _line(self, i: int, number: int) -> str:
+        return f'{self.chain.paths[i]}: {number} targets priced'
 
     # ---- folder -----------------------------------------------------------------------------------------------------
 

@@ -10,10 +10,8 @@ same files start the recasting (``trained_blocks`` of :class:`Recasting`).
 """
 
 import copy
-import multiprocessing
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -24,6 +22,7 @@ from mmrecast.algorithms import Recasting
 from mmrecast.algorithms.trained_blocks import TrainedBlock, read_trained_block
 from mmrecast.engine.layout import broken_by_layout
 from mmrecast.planning.candidates import Candidate
+from mmrecast.planning.pool import shared
 from mmrecast.planning.prices import PriceList, key_of
 from mmrecast.stages import Stage
 from mmrecast.surgery.chain import Shape
@@ -120,18 +119,8 @@ class TrainedCandidates:
         """
         missing = {self.path(*one): one for one in wanted if self.known(*one) is None}
         self.folder.mkdir(parents=True, exist_ok=True)
-        if jobs < 2 or len(missing) < 2:
-            for number, one in enumerate(missing.values(), 1):
-                self.train_one(*one)
-                told(self._line(one, number, len(missing)))
-            return
-        threads = max(torch.get_num_threads() // jobs, 1)
-        pool = ProcessPoolExecutor(
-            min(jobs, len(missing)), multiprocessing.get_context('spawn'), _begin, (self, threads)
-        )
-        with pool:
-            for number, one in enumerate(pool.map(_train, missing.values()), 1):
-                told(self._line(one, number, len(missing)))
+        for number, one in enumerate(shared(self, 'train_one', list(missing.values()), jobs), 1):
+            told(self._line(one, number, len(missing)))
 
     def train_one(self, i: int, candidate: Candidate) -> None:
         """Train a candidate of block ``i`` and write its file."""
@@ -205,23 +194,3 @@ def changed_state(student: nn.Module, teacher: nn.Module, path: str) -> dict[str
         or before[name].shape != value.shape
         or not torch.equal(before[name], value)
     }
-
-
-_shared: TrainedCandidates | None = None  # of a process that helps
-
-
-def _begin(candidates: TrainedCandidates, threads: int) -> None:
-    from mmengine.logging import MMLogger
-
-    from mmrecast.utils.setup_env import register_all_modules
-
-    global _shared
-    torch.set_num_threads(threads)
-    register_all_modules()
-    MMLogger.get_current_instance().setLevel('WARNING')
-    _shared = candidates
-
-
-def _train(one: tuple[int, Candidate]) -> tuple[int, Candidate]:
-    _shared.train_one(*one)
-    return one

@@ -5,8 +5,10 @@ import json
 
 import pytest
 import torch
+from tiny import SHAPE
 from torch import nn
 
+from mmrecast.planning.candidates import candidates_of
 from mmrecast.planning.prices import RECAST, Price, PriceList, _rate
 from mmrecast.registry import BLOCKS
 from mmrecast.surgery.closed_form import start_target
@@ -82,3 +84,15 @@ def test_the_loss_is_that_of_the_swapped_network(teacher, chain, candidates, ima
         with torch.no_grad():
             s, t = (network.eval()(images[1][0]).double().softmax(1) for network in (student, teacher))
         assert loss == pytest.approx((t * (t / s).log()).sum(1).mean().item(), rel=1e-4)
+
+
+def test_several_processes_price_the_same_as_one(teacher, chain, images, tmp_path):
+    """A block of the user's own among them, which a process knows once its module is imported there."""
+    candidates = candidates_of(teacher, SHAPE, targets=['ConvBlock', 'PlainBlock', 'Skip'], ratios=(1, 0.5))
+    assert any(c.target and c.target['type'] == 'PlainBlock' for own in candidates for c in own)
+    found, told = [], []
+    for jobs in (1, 2):
+        prices = PriceList(teacher, chain, *images, tmp_path / str(jobs))
+        found.append((prices.all(candidates, jobs, told.append), prices.computed))
+        assert len(told) == 3 * jobs
+    assert found[0] == found[1]

@@ -209,7 +209,7 @@ def main() -> None:
     )
     parser.add_argument('--images', type=int, default=512, help='for prices, and as many to judge by (512)')
     parser.add_argument('--train-images', type=int, default=0, help='per target that is trained alone (0: none is)')
-    parser.add_argument('--jobs', type=int, default=1, help='processes that share that (1)')
+    parser.add_argument('--jobs', type=int, default=1, help='processes that price and train (1)')
     parser.add_argument('--batch-size', type=int, default=16, help='at which latency counts (16)')
     parser.add_argument('--repeats', type=int, default=20, help='rounds, of which medians are taken (20)')
     parser.add_argument('--equal', type=float, default=0.05, help='by how much a rival may be faster or slower (0.05)')

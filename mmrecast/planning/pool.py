@@ -1,0 +1,55 @@
+"""Processes that share the work of planning: each has a copy of one object, and calls a method of it."""
+
+import importlib
+import multiprocessing
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any
+
+import torch
+
+from mmrecast.registry import BLOCKS
+
+
+def shared(one: Any, method: str, arguments: Sequence[tuple], jobs: int) -> Iterator[tuple]:
+    """Call ``one.method(*arguments)`` for every tuple of arguments, and yield these in their order as they are done.
+
+    Args:
+        one (Any): The object; with several processes each has a copy, so that what it does has to lie in files.
+        method (str): Which method.
+        arguments (Sequence[tuple]): Of each call.
+        jobs (int): Processes; PyTorch's threads are divided among them. With 1 the calls are made in this one.
+    """
+    if jobs < 2 or len(arguments) < 2:
+        for own in arguments:
+            getattr(one, method)(*own)
+            yield own
+        return
+    threads = max(torch.get_num_threads() // jobs, 1)
+    # Blocks of the user's own are registered where their modules are imported.
+    modules = sorted({cls.__module__ for cls in BLOCKS.module_dict.values()} - {'__main__'})
+    spawned = multiprocessing.get_context('spawn')
+    with ProcessPoolExecutor(min(jobs, len(arguments)), spawned, _begin, (one, method, threads, modules)) as pool:
+        yield from pool.map(_call, arguments)
+
+
+_method: Any = None  # of a process that helps
+
+
+def _begin(one: Any, method: str, threads: int, modules: Sequence[str]) -> None:
+    from mmengine.logging import MMLogger
+
+    from mmrecast.utils.setup_env import register_all_modules
+
+    global _method
+    torch.set_num_threads(threads)
+    register_all_modules()
+    for module in modules:
+        importlib.import_module(module)
+    MMLogger.get_current_instance().setLevel('WARNING')
+    _method = getattr(one, method)
+
+
+def _call(own: tuple) -> tuple:
+    _method(*own)
+    return own

@@ -18,7 +18,7 @@ from mmrecast.planning.costs import (
     time_choices,
 )
 from mmrecast.planning.latencies import latencies_of
-from mmrecast.planning.prices import RECAST, PriceList, divergence
+from mmrecast.planning.prices import EXACT, RECAST, PriceList, divergence
 from mmrecast.planning.trained import Trained, TrainedCandidates, recasting_of
 from mmrecast.stages import Stage
 from mmrecast.surgery.chain import Shape, find_chain
@@ -115,6 +115,7 @@ class Planner:
         for block, own in zip(self.chain.blocks, prices, strict=True):
             if all(price is None for price in own):
                 raise ValueError(f'no candidate of block {block.path!r} has a closed form that could price it: keep it')
+        prices = [self._without_copies(i, found.costs[i], own) for i, own in enumerate(prices)]
         self.options = self._solved = options_of(self.candidates, found.costs, prices)
         self.trained, self.jobs = None, jobs
         if len(trained_on):
@@ -226,6 +227,24 @@ class Planner:
         """Return what was trained alone and serves as the option's start: its width at the input is the teacher's."""
         full = self.chain.blocks[self.chain.paths.index(option.what.path)].in_shape[0]
         return self.trained_alone(option) if option.what.in_channels == full else None
+
+    def _without_copies(
+        self, i: int, costs: Sequence[Mapping[str, float]], prices: Sequence[float | None]
+    ) -> list[float | None]:
+        """Take the price from a target that is block ``i`` again: as many weights, as much to compute, no error.
+
+        What would choose between the two is how their latencies happened to be measured.
+        """
+        candidates = self.candidates[i]
+        sizes = [
+            (c.in_channels, c.out_channels, cost['params'], cost['mults'])
+            for c, cost in zip(candidates, costs, strict=True)
+        ]
+        kept = {size for c, size in zip(candidates, sizes, strict=True) if c.target is None}
+        return [
+            None if c.target is not None and size in kept and price and self.prices.error(i, c) <= EXACT else price
+            for c, size, price in zip(candidates, sizes, prices, strict=True)
+        ]
 
     # ---- candidates that are trained --------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ What is finished is kept, so that it can be interrupted; several calls can share
 
 import argparse
 import copy
+import functools
 import json
 import sys
 import time
@@ -97,17 +98,22 @@ def times(planner: Planner, recipes: Sequence[Sequence[Mapping]]) -> list[float]
     return [s for _, s in time_networks(builders, planner.teacher, planner.input_shape, **planner.measuring)]
 
 
+@functools.cache
+def by_hand(planner: Planner) -> list[tuple[str, str, list[dict], float]]:
+    """Return family, name, recipe and speed-up of all recipes made by hand."""
+    named = [(family, name, recipe) for family, own in families(planner).items() for name, recipe in own.items()]
+    return [(*one, s) for one, s in zip(named, times(planner, [recipe for *_, recipe in named]), strict=True)]
+
+
 def rivals(planner: Planner, plan: Planned, equal: float) -> list[tuple[str, str, list[dict], float]]:
     """Return (family, name, recipe, speed-up) of the nearest of each family, measured again beside the plan.
 
     The plan itself comes first, as ('planned', 'planned', …).
     """
-    named = [(family, name, recipe) for family, own in families(planner).items() for name, recipe in own.items()]
-    rough = times(planner, [recipe for *_, recipe in named])
     near = [('planned', 'planned', plan.recipe)]
     for family in FAMILIES:
-        own = [(abs(s / plan.speedup - 1), i) for i, s in enumerate(rough) if named[i][0] == family]
-        near += [named[i] for _, i in sorted(own)[:3]]
+        own = [(abs(s / plan.speedup - 1), name, recipe) for f, name, recipe, s in by_hand(planner) if f == family]
+        near += [(family, name, recipe) for _, name, recipe in sorted(own, key=lambda one: one[0])[:3]]
     exact = times(planner, [recipe for *_, recipe in near])
     found = [(*near[0], exact[0])]
     for family in FAMILIES:

@@ -90,7 +90,9 @@ class BlockStart:
         self.ridge, self.images, self.teacher_fed = ridge, images, teacher_fed
         self._inputs: list[Tensor] = []
 
-    def __call__(self, batches: Iterable[dict] | Collected, keep_reader: bool, may_lift: bool) -> Start:
+    def __call__(
+        self, batches: Iterable[dict] | Collected, keep_reader: bool, may_lift: bool, alone: bool = False
+    ) -> Start:
         """Solve for the block, and for what reads it.
 
         Args:
@@ -98,6 +100,11 @@ class BlockStart:
                 for another target in this place.
             keep_reader (bool): Whether what reads the block is to compute what it did in the teacher.
             may_lift (bool): Whether the block's output may be shifted where a BN behind it takes that back.
+            alone (bool): Whether to leave what reads the block as it is: its own error is all that is wanted, and the
+                network cannot be used afterwards. Defaults to False.
+
+        Raises:
+            ValueError: There is no batch, or what reads the block cannot go on computing what it did.
         """
         entry = self.entry
         target = get_module(self.student, entry.path)
@@ -113,7 +120,7 @@ class BlockStart:
             for path in norms:
                 norm = get_module(self.student, path)
                 norm.running_mean.add_(start.lifted.to(norm.running_mean.dtype))
-        if start.code is not None and keep_reader and changed:
+        if start.code is not None and keep_reader and changed and not alone:
             spans = find_spans(
                 self.student, [path for path, layer in changed if isinstance(layer, nn.Conv2d)], self._inputs[0][:2]
             )

@@ -171,7 +171,7 @@ class PriceList:
                 begin = swap.start(self.ridge, images)
                 if collected is None:
                     collected = begin.collect([dict(inputs=x) for x in self.batches])
-                found[key] = Price(begin(collected, True, True).error)
+                found[key] = Price(begin(collected, True, True, alone=True).error)
             except ValueError:  # no closed form of it, or none that what reads it could take up
                 found[key] = None
         measured = [key for key, price in known.items() if price is not None and price.loss is not None]
@@ -179,7 +179,11 @@ class PriceList:
             errors = {k: p.error for k, p in found.items() if p is not None and p.error > EXACT}
             for key in _spread(errors, SWAPPED - len(measured)):
                 swap = _Swap(self.teacher, self.chain, i, targets[key])
-                swap.start(self.ridge, images)(collected, True, True)
+                try:
+                    swap.start(self.ridge, images)(collected, True, True)
+                except ValueError:
+                    found[key] = None
+                    continue
                 found[key] = Price(found[key].error, self.loss_of_swap(block.path, swap.student))
         return found
 

@@ -104,11 +104,13 @@ def main() -> None:
             measure=args.measure, jobs=args.jobs, batch_size=args.batch_size, repeats=args.repeats, settings=settings,
             told=lambda line: print(line, file=sys.stderr, flush=True),
         )  # fmt: skip
+        drawn: dict = {}
         if args.frontier is not None:
             points = planner.frontier(args.points)
             beside = {Path(file).stem: planner.weighed(recipe) for file, recipe in recipes.items()}
             draw_frontier(points, planner.teacher_ms, args.frontier, beside)
             print(f'{args.frontier} written: predicted loss at {len(points)} latencies')
+            drawn = dict(frontier=[(ms, loss) for ms, loss, _ in points], beside=beside)
             for name, (ms, loss) in beside.items():
                 print(f'{name}: {ms:.3g} ms, predicted loss {loss:.4f}')
         plan = planner.plan(args.target_speedup, args.target_latency_ms, args.max_params, args.max_mults, args.ranked)
@@ -132,6 +134,7 @@ def main() -> None:
                 | dict(trained=asdict(found) if (found := planner.trained_alone(o)) else None)
                 for o in plan.choice.options
             ],
+            **drawn,
         )  # fmt: skip
         write_json(content, args.out.with_suffix('.json'))
         print(f'{args.out} and {args.out.with_suffix(".json")} written; now: python tools/train.py {args.out}')

@@ -6,7 +6,10 @@ A path-constrained multiple-choice knapsack, solved exactly as a mixed-integer l
                      Σ x that leave joint j with width w = Σ x that enter it with w
 """
 
-from collections.abc import Hashable, Mapping, Sequence
+import os
+import sys
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -149,13 +152,14 @@ def _solve(
         taken = [(int(programme.first[i] + j), 1.0) for i, j in enumerate(choice.positions)]
         constraints.append(LinearConstraint(programme.matrix([taken]), -np.inf, len(programme.blocks) - by))
     scale = max(map(abs, objective)) or 1.0  # the solver's tolerances are absolute
-    found = milp(
-        np.array(objective) / scale,
-        constraints=constraints,
-        integrality=np.ones(len(programme.flat)),
-        bounds=Bounds(0, 1),
-        options=dict(mip_rel_gap=GAP),
-    )
+    with _nothing_printed():
+        found = milp(
+            np.array(objective) / scale,
+            constraints=constraints,
+            integrality=np.ones(len(programme.flat)),
+            bounds=Bounds(0, 1),
+            options=dict(mip_rel_gap=GAP),
+        )
     if found.status == 2:  # infeasible
         return None
     if found.x is None or found.status != 0:
@@ -164,3 +168,22 @@ def _solve(
     positions = tuple(int(np.argmax(found.x[begin:end])) for begin, end in ranges)
     options = tuple(own[j] for own, j in zip(programme.blocks, positions, strict=True))
     return Choice(options, positions)
+
+
+@contextmanager
+def _nothing_printed() -> Iterator[None]:
+    """Keep the solver, which tells of its steps now and then whatever it is asked, from the output."""
+    if sys.stdout is not None:
+        sys.stdout.flush()
+    try:
+        kept = os.dup(1)
+    except OSError:  # there is no output
+        yield
+        return
+    try:
+        with open(os.devnull, 'w') as nowhere:
+            os.dup2(nowhere.fileno(), 1)
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)

@@ -1,10 +1,12 @@
 """The solver's choice against brute force, and what it refuses."""
 
 import itertools
+import os
 import random
 
 import pytest
 
+from mmrecast.planning import choice as choice_module
 from mmrecast.planning.choice import Choice, Option, best, cheapest, choose
 
 
@@ -83,3 +85,18 @@ def test_what_cannot_be_chosen_among():
         choose([[Option(1, 1, 0.0, {})], []], {})
     with pytest.raises(ValueError, match='finite number'):
         choose([[Option(1, 1, float('nan'), {})]], {})
+
+
+def test_what_the_solver_prints_is_kept_from_the_output(monkeypatch, capfd):
+    """HiGHS writes to the process's own output now and then, past Python."""
+
+    def talking(*args, **options):
+        os.write(1, b'a step of the solver')
+        return milp(*args, **options)
+
+    milp = choice_module.milp
+    monkeypatch.setattr(choice_module, 'milp', talking)
+    print('before')
+    assert choose([[Option(1, 1, 0.5, dict(ms=1.0))]], dict(ms=2.0)).price == 0.5
+    print('after')
+    assert capfd.readouterr().out == 'before\nafter\n'

@@ -53,6 +53,8 @@ def test_recipes_made_by_hand_are_drawn_beside_the_frontier(plan, tmp_path):
     assert status == 0
     told = dict(re.findall(r'^\S*?(given|narrow)(?:\.py)?: .* predicted loss ([\d.]+)$', said, re.MULTILINE))
     assert set(told) == {'given', 'narrow'} and all(float(loss) > 0 for loss in told.values())
+    content = json.loads((tmp_path / 'p.json').read_text())
+    assert set(content['beside']) == {'given', 'narrow'} and len(content['frontier']) == 10
     assert '<!-- given -->' in figure.read_text() and '<!-- narrow -->' in figure.read_text()
     write(config(recasting(recipe=[dict(narrow[0], target=dict(type='ConvBlock', width_ratio=0.3))]), STAGES), other)
     status, _, err = plan('--max-params', '1200', '--frontier', figure, '--beside', other)

@@ -406,7 +406,8 @@ class StagedLoop(BaseLoop):
             iters=self._stage_iter, images=running['images'], start_images=running.get('start_images', 0),
             seconds=round(running['seconds'], 3),
             loss=None if running['loss'] is None else float(running['loss']),
-            relative_error_start=running['error_start'], relative_error=self.relative_error(),
+            relative_error_start=running['error_start'],
+            relative_error=self.relative_error() if self._stage_iter else running['error_start'],
             top1=None, val_images=None,
         )  # fmt: skip
 

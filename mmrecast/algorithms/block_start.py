@@ -7,7 +7,7 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from mmrecast.links.prefix import run_to
+from mmrecast.links.prefix import Suffix, run_to
 from mmrecast.registry import BLOCKS
 from mmrecast.surgery.closed_form import (
     Examples,
@@ -52,10 +52,13 @@ class Collected:
     Args:
         examples (list[Examples]): One per part of the target.
         inputs (list[Tensor]): The images (N, C, H, W) that they come from, batch by batch.
+        taught (list[Tensor]): What the teacher's block gets (N, C, H, W) of them; of teacher-fed blocks, and where
+            nothing that reads the block was rebuilt, the examples' own inputs.
     """
 
     examples: list[Examples]
     inputs: list[Tensor]
+    taught: list[Tensor]
 
 
 class BlockStart:
@@ -88,7 +91,8 @@ class BlockStart:
         self.student, self.teacher, self.entry, self.old = student, teacher, plan.entries[step], old
         self.readers = [path for path in new if path not in self.entry.modules]
         self.ridge, self.images, self.teacher_fed = ridge, images, teacher_fed
-        self._inputs: list[Tensor] = []
+        self._collected: Collected | None = None
+        self._suffixes: dict[nn.Module, Suffix | None] = {}
 
     def __call__(
         self, batches: Iterable[dict] | Collected, keep_reader: bool, may_lift: bool, alone: bool = False
@@ -111,7 +115,7 @@ class BlockStart:
         if keep_reader:
             check_foldable(self.student, self.teacher, self.readers)
         collected = batches if isinstance(batches, Collected) else self.collect(batches, len(parts_of(target)))
-        examples, self._inputs = collected.examples, collected.inputs
+        examples, self._collected, self._suffixes = collected.examples, collected, {}
         changed = list(changed_layers(self.student, self.teacher, self.readers))
         mixing = all(mixes(layer) for _, layer in changed)
         norms = self._taking_back() if may_lift else []
@@ -122,10 +126,10 @@ class BlockStart:
                 norm.running_mean.add_(start.lifted.to(norm.running_mean.dtype))
         if start.code is not None and keep_reader and changed and not alone:
             spans = find_spans(
-                self.student, [path for path, layer in changed if isinstance(layer, nn.Conv2d)], self._inputs[0][:2]
+                self.student, [path for path, layer in changed if isinstance(layer, nn.Conv2d)], collected.inputs[0][:2]
             )
             fold(self.student, self.teacher, self.readers, start.code, self._read, spans)
-        self._inputs = []
+        self._collected = None
         print_log(f'{entry.path}: {start.way}; relative error {start.error:.4f}', logger='current')
         return start
 
@@ -135,7 +139,8 @@ class BlockStart:
         Raises:
             ValueError: There is no batch.
         """
-        entry, share, kept = self.entry, None, []
+        entry, share, kept, taught = self.entry, None, [], []
+        two = bool(self.readers) and not self.teacher_fed  # inputs: the teacher's own serves what reads the block
         source = block_at(self.teacher, entry.path, entry.span)
         examples = [Examples() for _ in range(parts)]
         for batch in batches:
@@ -146,10 +151,11 @@ class BlockStart:
                 if not self.teacher_fed:
                     x = run_to(self.student, entry.path, inputs, read=entry.path)[1]
                 outputs = list(_outputs(source, t_input, parts))
-            tensors = [inputs, x, *(y for y, _ in outputs)]
+            tensors = [inputs, x, *(y for y, _ in outputs), *((t_input,) if two else ())]
             share = share_kept(tensors, self.images) if share is None else share
             inputs, x, *ys = evenly(tensors, share)
             kept.append(inputs)
+            taught.append(ys.pop() if two else x)
             for i, (each, y, (_, relu)) in enumerate(zip(examples, ys, outputs, strict=True)):
                 each.y.append(y)
                 each.relu = relu
@@ -157,19 +163,29 @@ class BlockStart:
                     each.x.append(x)
         if not kept:
             raise ValueError('the closed-form start got no image')
-        return Collected(examples, kept)
+        return Collected(examples, kept, taught)
 
     @torch.no_grad()
     def _read(self, path: str, teachers: str) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield what the student's module at ``path`` and the teacher's at another read."""
-        for inputs in self._inputs:
-            feed = None
-            if self.teacher_fed:
-                t_input = run_to(self.teacher, self.entry.path, inputs, read=self.entry.path)[1]
-                feed = (self.entry.path, lambda x, t=t_input: t)
+        collected = self._collected
+        for inputs, x, taught in zip(collected.inputs, collected.examples[0].x, collected.taught, strict=True):
             with untouched(self.student):
-                s = run_to(self.student, path, inputs, read=path, feed=feed)[1]
-            yield s, run_to(self.teacher, teachers, inputs, read=teachers)[1]
+                s = self._behind(self.student, path, inputs, x)
+            yield s, self._behind(self.teacher, teachers, inputs, taught)
+
+    def _behind(self, network: nn.Module, path: str, inputs: Tensor, known: Tensor) -> Tensor:
+        """Return what a network's module at ``path`` reads where block k gets ``known``."""
+        if network not in self._suffixes:
+            try:
+                self._suffixes[network] = Suffix(network, self.entry.path, inputs[:2], included=True)
+            except ValueError:  # what is behind the block reads what was before it, too
+                self._suffixes[network] = None
+        suffix = self._suffixes[network]
+        if suffix is not None:
+            return suffix(network, lambda: run_to(network, path, inputs, read=path)[1], known.clone())
+        feed = (self.entry.path, lambda x: known) if self.teacher_fed else None
+        return run_to(network, path, inputs, read=path, feed=feed)[1]
 
     @torch.no_grad()
     def _taking_back(self) -> list[str]:
@@ -203,7 +219,7 @@ class BlockStart:
         return norms if norms and same else []
 
     def _shape(self) -> tuple[int, ...]:
-        return tuple(self._inputs[0].shape[1:])
+        return tuple(self._collected.inputs[0].shape[1:])
 
 
 @torch.no_grad()

@@ -25,7 +25,7 @@ from mmrecast.apis.conditions import conditions, conditions_line
 from mmrecast.planning.candidates import RATIOS
 from mmrecast.planning.figure import draw_frontier
 from mmrecast.planning.from_config import check_recasting, planned_config, planner_for
-from mmrecast.planning.planner import Planned, Planner
+from mmrecast.planning.planner import Planned, Planner, check_budgets
 from mmrecast.utils.checkpoint import write_json, write_text
 from mmrecast.utils.cli import KeyValues, told_in_one_line
 from mmrecast.utils.config_file import read_config
@@ -42,6 +42,23 @@ def table(planner: Planner, plan: Planned) -> str:
     return render_table(columns, rows, right=columns[2:])
 
 
+def record(planner: Planner, plan: Planned) -> dict:
+    """Return what there is to know of a plan, as JSON takes it."""
+    return dict(
+        command=f'python {shlex.join(sys.argv)}', teacher_ms=planner.teacher_ms, line=asdict(planner.line),
+        priced=planner.prices.computed,
+        plan=dict(
+            recipe=plan.recipe, predicted_ms=plan.predicted_ms, measured_ms=plan.measured_ms, speedup=plan.speedup,
+            params=plan.params, mults=plan.mults, predicted_loss=plan.price, loss=plan.loss,
+        ),
+        blocks=[
+            dict(block=o.what.path, becomes=o.what.name, price=o.price, **o.costs)
+            | dict(trained=asdict(found) if (found := planner.trained_alone(o)) else None)
+            for o in plan.choice.options
+        ],
+    )  # fmt: skip
+
+
 def checked(args: argparse.Namespace) -> LatencySettings:
     """Check what can be before a network is built.
 
@@ -54,6 +71,10 @@ def checked(args: argparse.Namespace) -> LatencySettings:
         raise ValueError('--beside draws on the figure of --frontier: give that, too')
     if args.out.suffix != '.py':
         raise ValueError(f'--out {args.out} must end in .py: it is a config')
+    for speedup in args.target_speedup or [None]:
+        check_budgets(
+            speedup=speedup, latency_ms=args.target_latency_ms, max_params=args.max_params, max_mults=args.max_mults
+        )
     return LatencySettings(args.device, args.dtype, args.channels_last, threads=args.threads)
 
 
@@ -61,7 +82,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='config of a Recasting')
     budget = parser.add_argument_group('budgets, of which all that are given hold')
-    budget.add_argument('--target-speedup', type=float, metavar='X', help='times as fast as the teacher')
+    budget.add_argument(
+        '--target-speedup',
+        type=float,
+        nargs='+',
+        metavar='X',
+        help='times as fast as the teacher; several: as many plans',
+    )
     budget.add_argument('--target-latency-ms', type=float, metavar='MS', help='milliseconds of a batch')
     budget.add_argument('--max-params', type=int, metavar='N', help='weights, as get_complexity.py counts them')
     budget.add_argument('--max-mults', type=int, metavar='N', help='multiplications of an image')
@@ -91,7 +118,7 @@ def main() -> None:
     with told_in_one_line():
         register_all_modules()
         MMLogger.get_current_instance().setLevel('WARNING')  # a line per start would be hundreds
-        settings = checked(args)
+        settings, speedups = checked(args), args.target_speedup or [None]
         cfg = read_config(args.config, args.cfg_options)
         check_recasting(cfg, args.config)
         recipes = {args.config: cfg.model.recipe} if args.beside is not None else {}
@@ -113,31 +140,19 @@ def main() -> None:
             drawn = dict(frontier=[(ms, loss) for ms, loss, _ in points], beside=beside)
             for name, (ms, loss) in beside.items():
                 print(f'{name}: {ms:.3g} ms, predicted loss {loss:.4f}')
-        plan = planner.plan(args.target_speedup, args.target_latency_ms, args.max_params, args.max_mults, args.ranked)
         print(conditions_line(conditions(settings)))
-        print(table(planner, plan).rstrip())
-        told = (
-            f'{plan.speedup:.2f} times as fast as the teacher, measured ({plan.measured_ms:.3g} ms, '
-            f'{plan.predicted_ms:.3g} predicted); {plan.params:,} weights, {plan.mults:,} multiplications'
-        )
-        print(told)
-        write_text(planned_config(planner, plan, cfg, args.config, args.out.resolve().parent, told), args.out)
-        content = dict(
-            command=f'python {shlex.join(sys.argv)}', seconds=time.perf_counter() - begin,
-            teacher_ms=planner.teacher_ms, line=asdict(planner.line), priced=planner.prices.computed,
-            plan=dict(
-                recipe=plan.recipe, predicted_ms=plan.predicted_ms, measured_ms=plan.measured_ms, speedup=plan.speedup,
-                params=plan.params, mults=plan.mults, predicted_loss=plan.price, loss=plan.loss,
-            ),
-            blocks=[
-                dict(block=o.what.path, becomes=o.what.name, price=o.price, **o.costs)
-                | dict(trained=asdict(found) if (found := planner.trained_alone(o)) else None)
-                for o in plan.choice.options
-            ],
-            **drawn,
-        )  # fmt: skip
-        write_json(content, args.out.with_suffix('.json'))
-        print(f'{args.out} and {args.out.with_suffix(".json")} written; now: python tools/train.py {args.out}')
+        for speedup in speedups:
+            plan = planner.plan(speedup, args.target_latency_ms, args.max_params, args.max_mults, args.ranked)
+            out = args.out if len(speedups) == 1 else args.out.with_stem(f'{args.out.stem}_{speedup:g}x')
+            told = (
+                f'{plan.speedup:.2f} times as fast as the teacher, measured ({plan.measured_ms:.3g} ms, '
+                f'{plan.predicted_ms:.3g} predicted); {plan.params:,} weights, {plan.mults:,} multiplications'
+            )
+            print(f'{table(planner, plan).rstrip()}\n{told}')
+            write_text(planned_config(planner, plan, cfg, args.config, out.resolve().parent, told), out)
+            seconds, begin = time.perf_counter() - begin, time.perf_counter()
+            write_json(record(planner, plan) | dict(seconds=seconds) | drawn, out.with_suffix('.json'))
+            print(f'{out} and {out.with_suffix(".json")} written; now: python tools/train.py {out}')
 
 
 if __name__ == '__main__':

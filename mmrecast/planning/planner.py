@@ -110,17 +110,31 @@ class Planner:
         told(f'{sum(map(len, self.candidates))} candidates for {len(self.candidates)} blocks')
         found = latencies_of(teacher, self.chain, self.candidates, cache, measure, told, **self.measuring)
         self.teacher_ms, self.line = found.teacher_ms, found.line
-        self.prices = PriceList(teacher, self.chain, self.images, self.judged, cache)
-        prices = self.prices.all(self.candidates, jobs, told)
-        for block, own in zip(self.chain.blocks, prices, strict=True):
-            if all(price is None for price in own):
-                raise ValueError(f'no candidate of block {block.path!r} has a closed form that could price it: keep it')
-        prices = [self._without_copies(i, found.costs[i], own) for i, own in enumerate(prices)]
-        self.options = self._solved = options_of(self.candidates, found.costs, prices)
-        self.trained, self.jobs = None, jobs
-        if len(trained_on):
-            self.trained = TrainedCandidates(self.prices, trained_on, block_loss)
-            self._reprice()
+        self._costs = found.costs
+        self._unpriced = options_of(self.candidates, found.costs, [[0.0] * len(own) for own in self.candidates])
+        self.prices, self.jobs = PriceList(teacher, self.chain, self.images, self.judged, cache), jobs
+        self.trained = TrainedCandidates(self.prices, trained_on, block_loss) if len(trained_on) else None
+        self._options: list[list[Option]] | None = None
+
+    @property
+    def options(self) -> list[list[Option]]:
+        """list[list[Option]]: Per block what it may become, with its price; what is not in the cache is priced first.
+
+        Raises:
+            ValueError: No candidate of a block has a price.
+        """
+        if self._options is None:
+            prices = self.prices.all(self.candidates, self.jobs, self.told)
+            for block, own in zip(self.chain.blocks, prices, strict=True):
+                if all(price is None for price in own):
+                    raise ValueError(
+                        f'no candidate of block {block.path!r} has a closed form that could price it: keep it'
+                    )
+            prices = [self._without_copies(i, self._costs[i], own) for i, own in enumerate(prices)]
+            self._options = self._solved = options_of(self.candidates, self._costs, prices)
+            if self.trained is not None:
+                self._reprice()
+        return self._options
 
     def plan(
         self,
@@ -144,11 +158,13 @@ class Planner:
                 says what can be reached).
         """
         budgets = self._budgets(speedup, latency_ms, max_params, max_mults)
+        if choose(self._unpriced, self._of_blocks(budgets)) is None:
+            raise ValueError(self._unreachable(budgets))
         moved = dict(budgets)
         for _ in range(CORRECTIONS):
             choices = self._best(self._of_blocks(moved), max(ranked, 1))
             if not choices:
-                raise ValueError(self._unreachable(budgets, moved))
+                raise ValueError(self._unreachable(budgets))
             plans = [self._planned(choice) for choice in choices]
             over = self._over(plans[0], budgets)
             if not over:
@@ -269,7 +285,7 @@ class Planner:
         """Give what was trained the loss that it has, and what was not the same share of its first price as others."""
         shares = [self._share([i]) for i in range(len(self._solved))]
         everywhere = self._share(range(len(self._solved)))
-        self.options = [
+        self._options = [
             [replace(o, price=self._price(i, o, share if share is not None else everywhere)) for o in own]
             for i, (own, share) in enumerate(zip(self._solved, shares, strict=True))
         ]
@@ -297,13 +313,7 @@ class Planner:
     def _budgets(
         self, speedup: float | None, latency_ms: float | None, max_params: int | None, max_mults: int | None
     ) -> dict[str, float]:
-        given = dict(speedup=speedup, latency_ms=latency_ms, max_params=max_params, max_mults=max_mults)
-        given = {name: value for name, value in given.items() if value is not None}
-        if not given:
-            raise ValueError('no budget: give a speed-up, a latency in ms, or a number of weights or multiplications')
-        for name, value in given.items():
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float('inf'):
-                raise ValueError(f'{name} must be a number above 0, got {value!r}')
+        check_budgets(speedup=speedup, latency_ms=latency_ms, max_params=max_params, max_mults=max_mults)
         budgets = {}
         if speedup is not None or latency_ms is not None:
             limits = [self.teacher_ms / speedup] if speedup is not None else []
@@ -325,7 +335,7 @@ class Planner:
     def _kept_options(self) -> list[list]:
         return [
             [o for o in own if o.what.target is None and o.enters == block.in_shape[0]] or own[:1]
-            for own, block in zip(self.options, self.chain.blocks, strict=True)
+            for own, block in zip(self._unpriced, self.chain.blocks, strict=True)
         ]
 
     def _kept(self) -> list[float]:
@@ -337,10 +347,10 @@ class Planner:
         slack = dict(ms=1 + TOLERANCE)
         return {kind: has[kind] / b for kind, b in budgets.items() if has[kind] > b * slack.get(kind, 1.0)}
 
-    def _unreachable(self, budgets: Mapping[str, float], moved: Mapping[str, float]) -> str:
+    def _unreachable(self, budgets: Mapping[str, float]) -> str:
         lines = []
         for kind, budget in budgets.items():
-            least = self._planned(cheapest(self.options, kind))
+            least = self._planned(cheapest(self._unpriced, kind))
             reached = dict(ms=self.teacher_ms / least.speedup, params=least.params, mults=least.mults)[kind]
             more = f' ({least.speedup:.2f} times as fast as the teacher)' if kind == 'ms' else ''
             lines.append(f'{_amount(kind, budget)} asked for, {_amount(kind, reached)}{more} is the least')
@@ -357,6 +367,20 @@ class Planner:
     def _counts(self, network: nn.Module) -> dict[str, float]:
         counted = count(network, self.input_shape, convention_for(self.input_shape))
         return dict(params=float(counted.params), mults=float(counted.mults))
+
+
+def check_budgets(**given: float | None) -> None:
+    """Refuse budgets that are none.
+
+    Raises:
+        ValueError: None is given, or one is no number above 0.
+    """
+    given = {name: value for name, value in given.items() if value is not None}
+    if not given:
+        raise ValueError('no budget: give a speed-up, a latency in ms, or a number of weights or multiplications')
+    for name, value in given.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float('inf'):
+            raise ValueError(f'{name} must be a number above 0, got {value!r}')
 
 
 def _amount(kind: str, value: float) -> str:

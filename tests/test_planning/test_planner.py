@@ -47,3 +47,20 @@ def test_a_recipe_made_by_hand_is_weighed(planner):
 def test_a_recipe_of_other_things_is_refused(planner, target, message):
     with pytest.raises(ValueError, match=message):
         planner.weighed([dict(source='backbone.layer2.0', target=target)])
+
+
+@pytest.mark.parametrize(
+    ('budget', 'message'),
+    [
+        (dict(max_params=10), r'10 params asked for, \d+ params is the least'),
+        (dict(max_mults=10), r'10 mults asked for, [\d,]+ mults is the least'),
+        (dict(speedup=1e6), r'times as fast as the teacher\) is the least'),
+        (dict(max_params=10**9), 'the teacher is within the budget already'),
+        (dict(), 'no budget'),
+        (dict(latency_ms=float('nan')), 'latency_ms must be a number above 0, got nan'),
+    ],
+)
+def test_what_cannot_be_planned_is_told_before_anything_is_priced(planner, monkeypatch, budget, message):
+    monkeypatch.setattr(planner.prices, 'all', lambda *args: pytest.fail('priced'))
+    with pytest.raises(ValueError, match=message):
+        planner.plan(**budget)

@@ -61,6 +61,20 @@ def test_recipes_made_by_hand_are_drawn_beside_the_frontier(plan, tmp_path):
     assert status == 2 and "'backbone.layer1.0' as the recipe has it (ConvBlock 4→1) is none of the candidates" in err
 
 
+def test_several_budgets_are_several_configs(plan, tmp_path, monkeypatch, tool):
+    """The speed-ups are limits on weights here: latencies of so small networks are mostly noise."""
+    budgets, planned = {1.5: 1500, 2.0: 1200}, tool.Planner.plan
+    monkeypatch.setattr(tool.Planner, 'plan', lambda self, speedup, *_: planned(self, max_params=budgets[speedup]))
+    status, said, err = plan('--target-speedup', '1.5', '2', '--out', tmp_path / 'planned.py')
+    assert status == 0, err
+    for name, budget in (('planned_1.5x', 1500), ('planned_2x', 1200)):
+        content = json.loads((tmp_path / f'{name}.json').read_text())
+        assert content['plan']['params'] <= budget and content['seconds'] > 0
+        assert Config.fromfile(tmp_path / f'{name}.py').model.recipe == content['plan']['recipe']
+        assert f'now: python tools/train.py {tmp_path / name}.py' in said
+    assert not (tmp_path / 'planned.py').exists()
+
+
 def test_plans_that_are_ranked_are_judged(plan, tmp_path):
     status, _, _ = plan('--max-mults', '25000', '--ranked', '3', '--out', tmp_path / 'planned.py')
     assert status == 0

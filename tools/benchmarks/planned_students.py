@@ -241,6 +241,7 @@ def main() -> None:
                 cache=str(args.work_dir / 'prices'), batch_size=args.batch_size, repeats=args.repeats,
                 settings=LatencySettings(), told=lambda line: print(line, file=sys.stderr, flush=True),
             )  # fmt: skip
+            print(f'{sum(map(len, planner.options))} options are priced', file=sys.stderr)
             asked['priced'] = round(time.perf_counter() - begin, 1)
             for speedup in missing:
                 begin = time.perf_counter()

@@ -64,6 +64,8 @@ def test_all_of_a_budget_are_trained_alike_and_what_is_done_is_kept(run, tmp_pat
     status, again, err = run(*args)
     assert (status, again) == (0, said) and 'trained alone' not in err
     assert before == {p: p.stat().st_mtime_ns for p in before} and len(before) == len(runs)
+    status, _, err = run(*args, '--iters', '4')
+    assert status == 2 and 'was trained on 96 images, not 128: give another --work-dir' in err
 
 
 def test_uniform_recipes_by_hand(run, tmp_path):

@@ -164,9 +164,12 @@ def outcome(recipe: Recipe, seed: int, iters: int, args: argparse.Namespace) -> 
     work_dir = args.work_dir / f'{Path(recipe.config).stem}_seed{seed}'
     file = work_dir / 'result.json'
     result = json.loads(file.read_text(encoding='utf-8')) if file.is_file() else {}
+    cfg = schedule(read_config(recipe.config), iters, args.teacher)
+    images = iters * cfg.train_dataloader.batch_size
+    if result.get('complete') and result['images'] != images:
+        raise ValueError(f'{work_dir} was trained on {result["images"]} images, not {images}: give another --work-dir')
     if not result.get('complete'):
         print(f'{recipe.name}, {recipe.speedup:.2f} times as fast, seed {seed} …', file=sys.stderr, flush=True)
-        cfg = schedule(read_config(recipe.config), iters, args.teacher)
         cfg.randomness.seed = seed
         resume = (work_dir / 'last_checkpoint').is_file()
         result = train(cfg, work_dir=str(work_dir), data_root=args.data_root, resume=resume)
@@ -207,13 +210,13 @@ def main() -> None:
     parser.add_argument('--config', type=Path, default=CONFIG, help='of a Recasting (ResNet-56, fast)')
     parser.add_argument('--data-root', required=True, help='where the data lies')
     parser.add_argument('--teacher', required=True, help="the teacher's weights")
-    parser.add_argument('--speedups', type=float, nargs='+', default=[1.5, 2.0, 3.0], help='budgets (1.5 2 3)')
+    parser.add_argument('--speedups', type=float, nargs='+', default=[1.5, 2.0, 4.3], help='budgets (1.5 2 4.3)')
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1])
-    parser.add_argument('--iters', type=int, default=390, help='of fine-tuning (390, an epoch)')
+    parser.add_argument('--iters', type=int, default=120, help='of fine-tuning (120)')
     parser.add_argument(
         '--ratios', type=float, nargs='+', default=[1.0, 0.5], help='widths that may be planned (1 0.5)'
     )
-    parser.add_argument('--images', type=int, default=512, help='for prices, and as many to judge by (512)')
+    parser.add_argument('--images', type=int, default=256, help='for prices, and as many to judge by (256)')
     parser.add_argument('--train-images', type=int, default=0, help='per target that is trained alone (0: none is)')
     parser.add_argument('--jobs', type=int, default=1, help='processes that price and train (1)')
     parser.add_argument('--batch-size', type=int, default=16, help='at which latency counts (16)')

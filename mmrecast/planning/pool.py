@@ -1,6 +1,5 @@
 """Processes that share the work of planning: each has a copy of one object, and calls a method of it."""
 
-import importlib
 import multiprocessing
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -26,17 +25,18 @@ def shared(one: Any, method: str, arguments: Sequence[tuple], jobs: int) -> Iter
             yield own
         return
     threads = max(torch.get_num_threads() // jobs, 1)
-    # Blocks of the user's own are registered where their modules are imported.
-    modules = sorted({cls.__module__ for cls in BLOCKS.module_dict.values()} - {'__main__'})
+    # A class comes to another process by its module, which registers the user's own blocks there, too.
+    known = [cls for cls in BLOCKS.module_dict.values() if '<locals>' not in cls.__qualname__]
     spawned = multiprocessing.get_context('spawn')
-    with ProcessPoolExecutor(min(jobs, len(arguments)), spawned, _begin, (one, method, threads, modules)) as pool:
+    with ProcessPoolExecutor(min(jobs, len(arguments)), spawned, _begin, (one, method, threads, known)) as pool:
         yield from pool.map(_call, arguments)
 
 
 _method: Any = None  # of a process that helps
 
 
-def _begin(one: Any, method: str, threads: int, modules: Sequence[str]) -> None:
+def _begin(one: Any, method: str, threads: int, known: Sequence[type]) -> None:
+    """Make a process ready; ``known`` has registered its classes by coming here."""
     from mmengine.logging import MMLogger
 
     from mmrecast.utils.setup_env import register_all_modules
@@ -44,8 +44,6 @@ def _begin(one: Any, method: str, threads: int, modules: Sequence[str]) -> None:
     global _method
     torch.set_num_threads(threads)
     register_all_modules()
-    for module in modules:
-        importlib.import_module(module)
     MMLogger.get_current_instance().setLevel('WARNING')
     _method = getattr(one, method)
 

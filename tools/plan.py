@@ -42,10 +42,11 @@ def table(planner: Planner, plan: Planned) -> str:
     return render_table(columns, rows, right=columns[2:])
 
 
-def record(planner: Planner, plan: Planned) -> dict:
+def record(planner: Planner, plan: Planned, settings: LatencySettings) -> dict:
     """Return what there is to know of a plan, as JSON takes it."""
     return dict(
-        command=f'python {shlex.join(sys.argv)}', teacher_ms=planner.teacher_ms, line=asdict(planner.line),
+        command=f'python {shlex.join(sys.argv)}', conditions=conditions(settings), teacher_ms=planner.teacher_ms,
+        line=asdict(planner.line),
         priced=planner.prices.computed,
         plan=dict(
             recipe=plan.recipe, predicted_ms=plan.predicted_ms, measured_ms=plan.measured_ms, speedup=plan.speedup,
@@ -151,7 +152,7 @@ def main() -> None:
             print(f'{table(planner, plan).rstrip()}\n{told}')
             write_text(planned_config(planner, plan, cfg, args.config, out.resolve().parent, told), out)
             seconds, begin = time.perf_counter() - begin, time.perf_counter()
-            write_json(record(planner, plan) | dict(seconds=seconds) | drawn, out.with_suffix('.json'))
+            write_json(record(planner, plan, settings) | dict(seconds=seconds) | drawn, out.with_suffix('.json'))
             print(f'{out} and {out.with_suffix(".json")} written; now: python tools/train.py {out}')
 
 

@@ -96,7 +96,7 @@ def latencies_of(
     free = [[0.0] * len(own) for own in candidates]
     probes = random_choices(options_of(candidates, costs, free), 'ms', CALIBRATION)
     teacher_ms = time_networks([lambda: teacher], teacher, chain.input_shape, **measuring)[0][0]
-    line = _line(teacher, chain, probes, teacher_ms, measuring)
+    line = fitted_line(teacher, chain, probes, teacher_ms, **measuring)
     told(f'whole network = {line.intercept:.3f} ms + {line.slope:.3f} x its blocks')
     found = Latencies(costs, teacher_ms, line, time.strftime('%Y-%m-%d %H:%M'))
     if file is not None:
@@ -104,11 +104,17 @@ def latencies_of(
     return found
 
 
-def _line(teacher: nn.Module, chain: Chain, probes: Sequence[Choice], teacher_ms: float, measuring: dict) -> Line:
+def fitted_line(
+    teacher: nn.Module, chain: Chain, probes: Sequence[Choice], teacher_ms: float, repeats: int = 20, **measuring
+) -> Line:
+    """Fit a line as `line_through` does, for longer where it does not rise: a machine may have had other work.
+
+    Raises:
+        ValueError: As `calibrate`, after ``TRIES`` times.
+    """
     for patience in range(TRIES):
-        longer = dict(measuring, repeats=measuring.get('repeats', 20) * 4**patience)
         try:
-            return line_through(teacher, chain, probes, teacher_ms, **longer)
+            return line_through(teacher, chain, probes, teacher_ms, repeats=repeats * 4**patience, **measuring)
         except ValueError as error:  # the machine had more to do with some networks than with others
             last = error
     raise last

@@ -25,8 +25,8 @@ from mmrecast.analysis.tables import render_table
 from mmrecast.models import build_network
 from mmrecast.planning.candidates import RATIOS, candidates_of
 from mmrecast.planning.choice import choose
-from mmrecast.planning.costs import costs_of, line_through, options_of, random_choices, time_choices
-from mmrecast.planning.latencies import CALIBRATION
+from mmrecast.planning.costs import costs_of, options_of, random_choices, time_choices
+from mmrecast.planning.latencies import CALIBRATION, fitted_line
 from mmrecast.planning.prices import PriceList
 from mmrecast.surgery.chain import find_chain
 from mmrecast.utils.checkpoint import write_json
@@ -73,7 +73,7 @@ def planned(depth: int, ratios: Sequence[float], priced: int, **measuring) -> tu
     drawn = [[torch.rand(1, generator=generator).item() for _ in own] for own in candidates]
     options = options_of(candidates, costs, drawn)
     probes = random_choices(options, 'ms', CALIBRATION)
-    line = seconds.of('calibration', lambda: line_through(network, chain, probes, 1.0, **measuring))
+    line = seconds.of('calibration', lambda: fitted_line(network, chain, probes, 1.0, **measuring))
     budget = HALF * sum(max(o.costs['ms'] for o in own) for own in options)
     seconds.of('choice', lambda: choose(options, dict(ms=budget)))
     count = sum(map(len, candidates))

@@ -1,16 +1,16 @@
 """Processes that share the work of planning: each has a copy of one object, and calls a method of it."""
 
 import multiprocessing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 import torch
 
-from mmrecast.registry import BLOCKS
+from mmrecast.surgery.plan import target_class
 
 
-def shared(one: Any, method: str, arguments: Sequence[tuple], jobs: int) -> Iterator[tuple]:
+def shared(one: Any, method: str, arguments: Sequence[tuple], jobs: int, targets: Iterable[dict]) -> Iterator[tuple]:
     """Call ``one.method(*arguments)`` for every tuple of arguments, and yield these in their order as they are done.
 
     Args:
@@ -18,6 +18,7 @@ def shared(one: Any, method: str, arguments: Sequence[tuple], jobs: int) -> Iter
         method (str): Which method.
         arguments (Sequence[tuple]): Of each call.
         jobs (int): Processes; PyTorch's threads are divided among them. With 1 the calls are made in this one.
+        targets (Iterable[dict]): Configs of the target blocks that will be built.
     """
     if jobs < 2 or len(arguments) < 2:
         for own in arguments:
@@ -26,7 +27,7 @@ def shared(one: Any, method: str, arguments: Sequence[tuple], jobs: int) -> Iter
         return
     threads = max(torch.get_num_threads() // jobs, 1)
     # A class comes to another process by its module, which registers the user's own blocks there, too.
-    known = [cls for cls in BLOCKS.module_dict.values() if '<locals>' not in cls.__qualname__]
+    known = [target_class(name) for name in sorted({target['type'] for target in targets})]
     spawned = multiprocessing.get_context('spawn')
     with ProcessPoolExecutor(min(jobs, len(arguments)), spawned, _begin, (one, method, threads, known)) as pool:
         yield from pool.map(_call, arguments)

@@ -93,7 +93,9 @@ class PriceList:
         """
         if jobs > 1 and self.folder is not None:
             missing = {i: len(self._missing(i, own)) for i, own in enumerate(candidates)}
-            for i, _ in shared(self, 'of', [(i, candidates[i]) for i, number in missing.items() if number], jobs):
+            calls = [(i, candidates[i]) for i, number in missing.items() if number]
+            targets = [c.target for _, own in calls for c in own if c.target is not None]
+            for i, _ in shared(self, 'of', calls, jobs, targets):
                 self.computed += missing[i]
                 told(self._line(i, missing[i]))
         return [self.of(i, own, told) for i, own in enumerate(candidates)]

@@ -119,7 +119,8 @@ class TrainedCandidates:
         """
         missing = {self.path(*one): one for one in wanted if self.known(*one) is None}
         self.folder.mkdir(parents=True, exist_ok=True)
-        for number, one in enumerate(shared(self, 'train_one', list(missing.values()), jobs), 1):
+        targets = [candidate.target for _, candidate in missing.values()]
+        for number, one in enumerate(shared(self, 'train_one', list(missing.values()), jobs, targets), 1):
             told(self._line(one, number, len(missing)))
 
     def train_one(self, i: int, candidate: Candidate) -> None:

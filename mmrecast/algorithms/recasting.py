@@ -198,9 +198,11 @@ class Recasting(Distiller):
         target = self.plan.entries[self._step(stage)].target
         alone = self.block_input == 'teacher' or self.earlier == 0
         alone &= self.compare == 'target' or self.next_block == 'frozen'
-        if not alone or any(True for _ in BLOCKS.build(dict(target)).parameters()):
+        if not alone:
             return stage
-        return replace(stage, epochs=None, iters=0)
+        with torch.random.fork_rng(devices=[]):
+            weights = any(True for _ in BLOCKS.build(dict(target)).parameters())
+        return stage if weights else replace(stage, epochs=None, iters=0)
 
     def start_images_of(self, stage: Stage) -> int:
         """See the base class; a closed-form start reads some."""

@@ -12,7 +12,7 @@ run faster or slower than among others: some random plans that are measured whol
 import copy
 import json
 import random
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from statistics import median
@@ -31,7 +31,7 @@ from mmrecast.registry import BLOCKS
 from mmrecast.surgery.apply import replay
 from mmrecast.surgery.chain import Chain, Shape
 from mmrecast.surgery.describe import rebuild
-from mmrecast.surgery.plan import Plan, make_plan
+from mmrecast.surgery.plan import make_plan
 from mmrecast.surgery.spans import block_at
 
 KINDS = ('ms', 'params', 'mults')
@@ -123,12 +123,6 @@ def options_of(
     ]
 
 
-def plan_of(network: nn.Module, chain: Chain, choice: Choice) -> Plan | None:
-    """Return the plan of a choice, None where every block is kept."""
-    rules = recipe_of(choice)
-    return make_plan(network, rules, chain.input_shape, chain) if rules else None
-
-
 def recipe_of(choice: Choice) -> list[dict]:
     """Return the rules of a choice, one per block that is recast."""
     return [option.what.rule for option in choice.options if option.what.rule is not None]
@@ -136,9 +130,17 @@ def recipe_of(choice: Choice) -> list[dict]:
 
 def student_of(network: nn.Module, chain: Chain, choice: Choice) -> nn.Module:
     """Return the untrained student of a choice."""
-    plan = plan_of(network, chain, choice)
-    student = copy.deepcopy(network)
-    return student if plan is None else replay(student, plan)
+    return student_by(network, chain, recipe_of(choice))
+
+
+def student_by(network: nn.Module, chain: Chain, recipe: Sequence[Mapping]) -> nn.Module:
+    """Return the untrained student that a recipe makes; of no rules, a copy of the network.
+
+    Raises:
+        ValueError, KeyError: As `make_plan`.
+    """
+    student, rules = copy.deepcopy(network), [dict(rule) for rule in recipe]
+    return replay(student, make_plan(network, rules, chain.input_shape, chain)) if rules else student
 
 
 def random_choices(blocks: Sequence[Sequence[Option]], kind: str, number: int, seed: int = 0) -> list[Choice]:

@@ -3,6 +3,7 @@
 import multiprocessing
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 import torch
@@ -19,6 +20,9 @@ def shared(one: Any, method: str, arguments: Sequence[tuple], jobs: int, targets
         arguments (Sequence[tuple]): Of each call.
         jobs (int): Processes; PyTorch's threads are divided among them. With 1 the calls are made in this one.
         targets (Iterable[dict]): Configs of the target blocks that will be built.
+
+    Raises:
+        RuntimeError: A process ended.
     """
     if jobs < 2 or len(arguments) < 2:
         for own in arguments:
@@ -30,7 +34,13 @@ def shared(one: Any, method: str, arguments: Sequence[tuple], jobs: int, targets
     known = [target_class(name) for name in sorted({target['type'] for target in targets})]
     spawned = multiprocessing.get_context('spawn')
     with ProcessPoolExecutor(min(jobs, len(arguments)), spawned, _begin, (one, method, threads, known)) as pool:
-        yield from pool.map(_call, arguments)
+        try:
+            yield from pool.map(_call, arguments)
+        except BrokenProcessPool as error:
+            raise RuntimeError(
+                f'one of {jobs} processes ended: out of memory, or a block ({", ".join(c.__name__ for c in known)}) '
+                'whose module cannot be imported there; what is done is kept, go on with jobs=1'
+            ) from error
 
 
 _method: Any = None  # of a process that helps

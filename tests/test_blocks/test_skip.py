@@ -6,6 +6,8 @@ from tiny import CHAIN, classifier, config, differing, recasting, weights
 
 from mmrecast.apis import load_student, train
 from mmrecast.blocks import Skip
+from mmrecast.registry import MODELS
+from mmrecast.stages import Stage
 from mmrecast.surgery.closed_form import Examples, start_target
 
 OUT = 'backbone.layer2.1'
@@ -59,3 +61,12 @@ def test_it_cannot_take_the_place_of_a_block_that_halves_the_map():
     model = recasting(classifier(14), recipe=[dict(source='backbone.layer2.0', target='Skip')])
     with pytest.raises(ValueError, match='Skip: a block can be left out only where'):
         train(config(model, STAGES))
+
+
+def test_a_schedule_draws_nothing(quick):
+    """To see whether a target has weights it is built; a run's random numbers are as without that."""
+    options = dict(start='closed_form', block_input='teacher')
+    algorithm = MODELS.build(recasting(classifier(14), recipe=RECIPE, **options))
+    before = torch.get_rng_state()
+    stages = algorithm.expand([Stage.from_config(stage) for stage in STAGES])
+    assert [stage.iters for stage in stages] == [0, 2, 2, 2] and torch.equal(torch.get_rng_state(), before)

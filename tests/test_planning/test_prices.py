@@ -2,6 +2,7 @@
 
 import copy
 import json
+import sys
 
 import pytest
 import torch
@@ -96,3 +97,12 @@ def test_several_processes_price_the_same_as_one(teacher, chain, images, tmp_pat
         found.append((prices.all(candidates, jobs, told.append), prices.computed))
         assert len(told) == 3 * jobs
     assert found[0] == found[1]
+
+
+def test_a_process_that_ends_is_told(teacher, chain, images, tmp_path, monkeypatch):
+    """A block whose module another process cannot find."""
+    candidates = candidates_of(teacher, SHAPE, targets=['PlainBlock'], ratios=(1,))
+    monkeypatch.setattr(BLOCKS.get('PlainBlock'), '__module__', 'nowhere')
+    monkeypatch.setitem(sys.modules, 'nowhere', sys.modules['tiny'])
+    with pytest.raises(RuntimeError, match=r'one of 2 processes ended: .*a block \(PlainBlock\) whose module'):
+        PriceList(teacher, chain, *images, tmp_path).all(candidates, 2)

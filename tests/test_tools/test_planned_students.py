@@ -30,7 +30,10 @@ def run(monkeypatch, request, tmp_path, quick, trained_teacher):
         def mults(network):
             return tool.count(network, planner.input_shape, tool.convention_for(planner.input_shape)).mults
 
-        return [mults(planner.teacher) / mults(tool.student_of(planner, recipe)) for recipe in recipes]
+        return [
+            mults(planner.teacher) / mults(tool.student_by(planner.teacher, planner.chain, recipe))
+            for recipe in recipes
+        ]
 
     monkeypatch.setattr(tool.Planner, 'plan', planned)
     monkeypatch.setattr(tool, 'times', times)

@@ -11,7 +11,6 @@ What is finished is kept, so that it can be interrupted; several calls can share
 """
 
 import argparse
-import copy
 import functools
 import json
 import sys
@@ -25,7 +24,6 @@ from conditions import conditions
 from figures import pair_of_axes
 from mmengine.config import Config
 from mmengine.logging import MMLogger
-from torch import nn
 
 from mmrecast.analysis.complexity import convention_for, count
 from mmrecast.analysis.latency import check_counts
@@ -33,11 +31,9 @@ from mmrecast.analysis.latency_settings import LatencySettings
 from mmrecast.analysis.tables import render_table
 from mmrecast.apis import train
 from mmrecast.planning.config import config_text
-from mmrecast.planning.costs import time_networks
+from mmrecast.planning.costs import student_by, time_networks
 from mmrecast.planning.from_config import planned_config, planner_for
 from mmrecast.planning.planner import Planned, Planner
-from mmrecast.surgery.apply import replay
-from mmrecast.surgery.plan import make_plan
 from mmrecast.utils.checkpoint import write_json, write_text
 from mmrecast.utils.cli import told_in_one_line
 from mmrecast.utils.config_file import read_config
@@ -86,15 +82,9 @@ def families(planner: Planner) -> dict[str, dict[str, list[dict]]]:
     return found
 
 
-def student_of(planner: Planner, recipe: Sequence[Mapping]) -> nn.Module:
-    """Return the untrained student of a recipe."""
-    plan = make_plan(planner.teacher, [dict(rule) for rule in recipe], planner.input_shape, planner.chain)
-    return replay(copy.deepcopy(planner.teacher), plan)
-
-
 def times(planner: Planner, recipes: Sequence[Sequence[Mapping]]) -> list[float]:
     """Return the speed-ups of recipes over the teacher, measured beside it."""
-    builders = [lambda r=recipe: student_of(planner, r) for recipe in recipes]
+    builders = [lambda r=recipe: student_by(planner.teacher, planner.chain, r) for recipe in recipes]
     return [s for _, s in time_networks(builders, planner.teacher, planner.input_shape, **planner.measuring)]
 
 
@@ -133,7 +123,7 @@ def recipes_for(planner: Planner, cfg: Config, base: Path, asked: float, equal: 
     paths, convention = planner.chain.paths, convention_for(planner.input_shape)
     found = []
     for family, name, recipe, speedup in rivals(planner, plan, equal):
-        counted = count(student_of(planner, recipe), planner.input_shape, convention)
+        counted = count(student_by(planner.teacher, planner.chain, recipe), planner.input_shape, convention)
         numbers = (round(speedup, 4), int(counted.params), int(counted.mults))
         config = folder / f'{family}_{asked:g}.py'
         about = f'{name}, {speedup:.2f} times as fast as the teacher'
@@ -159,13 +149,13 @@ def schedule(cfg: Config, iters: int, teacher: str) -> Config:
     return cfg
 
 
-def outcome(recipe: Recipe, seed: int, iters: int, args: argparse.Namespace) -> dict:
+def outcome(recipe: Recipe, seed: int, args: argparse.Namespace) -> dict:
     """Train a recipe, or go on, or read what is finished."""
     work_dir = args.work_dir / f'{Path(recipe.config).stem}_seed{seed}'
     file = work_dir / 'result.json'
     result = json.loads(file.read_text(encoding='utf-8')) if file.is_file() else {}
-    cfg = schedule(read_config(recipe.config), iters, args.teacher)
-    images = iters * cfg.train_dataloader.batch_size
+    cfg = schedule(read_config(recipe.config), args.iters, args.teacher)
+    images = args.iters * cfg.train_dataloader.batch_size
     if result.get('complete') and result['images'] != images:
         raise ValueError(f'{work_dir} was trained on {result["images"]} images, not {images}: give another --work-dir')
     if not result.get('complete'):
@@ -260,7 +250,7 @@ def main() -> None:
             for one in recipes:
                 print(f'{one.kind}: {one.name}, {one.speedup:.2f} times as fast, {one.params:,} weights')
             return
-        runs = [outcome(recipe, seed, args.iters, args) for seed in args.seeds for recipe in recipes]
+        runs = [outcome(recipe, seed, args) for seed in args.seeds for recipe in recipes]
     print(table(runs).rstrip())
     if args.plot:
         plot(runs, args.plot)

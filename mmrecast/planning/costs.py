@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from math import prod
 from statistics import median
 
+import numpy as np
 import torch
-from scipy.stats import linregress
 from torch import nn
 
 from mmrecast.analysis.complexity import convention_for, count
@@ -184,7 +184,7 @@ def line_through(network: nn.Module, chain: Chain, choices: Sequence[Choice], wh
 
 
 def calibrate(sums: Sequence[float], wholes: Sequence[float]) -> Line:
-    """Fit a line through measured networks.
+    """Fit a line through measured networks, by the least squares of relative errors: fast ones count as much as slow.
 
     Args:
         sums (Sequence[float]): Of each, the sum over its blocks in milliseconds.
@@ -195,13 +195,13 @@ def calibrate(sums: Sequence[float], wholes: Sequence[float]) -> Line:
     """
     if len(sums) < 3:
         raise ValueError(f'a calibration needs at least three networks, got {len(sums)}')
-    fit = linregress(sums, wholes)
-    if not fit.slope > 0:
+    slope, intercept = np.polyfit(sums, wholes, 1, w=1 / np.array(wholes))
+    if not slope > 0:
         raise ValueError(
             'the measured networks do not take longer where their blocks do: measure again on a quieter machine, '
             'or with more repeats'
         )
-    return Line(float(fit.slope), float(fit.intercept))
+    return Line(float(slope), float(intercept))
 
 
 def time_networks(

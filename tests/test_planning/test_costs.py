@@ -3,6 +3,7 @@
 import itertools
 
 import pytest
+import torch
 from tiny import SHAPE
 
 from mmrecast.analysis.complexity import count
@@ -56,6 +57,16 @@ def test_the_line():
     line = calibrate([1.0, 2.0, 4.0], [2.5, 3.5, 5.5])
     assert (line.slope, line.intercept) == pytest.approx((1.0, 1.5))
     assert line.blocks(line.whole(3.3)) == pytest.approx(3.3)
+
+
+def test_a_fast_network_counts_as_much_as_a_slow_one():
+    """Σ ((a + b·s) / w − 1)² is the smallest; a line by absolute errors would be off by half for the first one."""
+    sums, wholes = torch.tensor([1.0, 2.0, 10.0, 20.0]).double(), torch.tensor([1.0, 2.2, 12.0, 30.0]).double()
+    rows = torch.stack([1 / wholes, sums / wholes], 1)
+    a, b = torch.linalg.solve(rows.T @ rows, rows.T @ torch.ones(4).double()).tolist()
+    line = calibrate(sums.tolist(), wholes.tolist())
+    assert (line.intercept, line.slope) == pytest.approx((a, b))
+    assert abs(line.whole(1.0) - 1.0) < 0.1
 
 
 def test_mistakes(teacher, chain, candidates):

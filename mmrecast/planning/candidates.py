@@ -2,8 +2,9 @@
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -25,6 +26,8 @@ TARGETS = (
     dict(type='Skip'),
 )
 RATIOS = (1.0, 0.75, 0.5, 0.25)
+
+_T = TypeVar('_T')
 
 
 @dataclass(frozen=True)
@@ -96,21 +99,47 @@ def candidates_of(
     chain = find_chain(network, input_shape, tuple(blocks))
     if not chain.blocks:
         raise ValueError(f'{type(network).__name__} has no chain of blocks: name its blocks (blocks=…)')
-    joints = [_joint(network, chain, i, ratios) for i in range(len(chain.blocks))]
+    kinds = [_kind(network, chain, i) for i in range(len(chain.blocks))]
+    joints = _once_each(kinds, lambda i: _joint(network, chain, i, ratios))
+    widths = [
+        before.widths if before.passed_on else (block.in_shape[0],)
+        for before, block in zip([_Joint((), False), *joints[:-1]], chain.blocks, strict=True)
+    ]
+    made = _once_each(
+        list(zip(kinds, widths, joints, strict=True)),
+        lambda i: [
+            (w, *one) for w in widths[i] for one in _made(network, chain, i, w, targets, joints[i].widths, keep)
+        ],
+    )
     found = []
     for i, block in enumerate(chain.blocks):
-        before = joints[i - 1] if i else _Joint((block.in_shape[0],), True)
-        widths = before.widths if before.passed_on else (block.in_shape[0],)
+        next_width = None if joints[i].passed_on else _next_width(chain, i)
         own = [
-            Candidate(block.path, target, width, out, width, out if joints[i].passed_on else _next_width(chain, i))
-            for width in widths
-            for target, out in _made(network, chain, i, width, targets, joints[i].widths, keep)
+            Candidate(block.path, target and dict(target), width, out, width, next_width or out)
+            for width, target, out in made[i]
         ]
         if not own:
             why = f': {block.why}' if block.source is None else ''
             raise ValueError(f'nothing fits block {block.path!r}{why}; give other targets, or keep=True')
         found.append(own)
     return found
+
+
+def _kind(network: nn.Module, chain: Chain, i: int) -> Hashable:
+    """Return what decides on what block i may become: how it, its glue and the next block are made."""
+    both = chain.blocks[i : i + 2]
+    modules = [block_at(network, block.path, block.span) for block in both]
+    glue = [network.get_submodule(path) for path in chain.blocks[i].glue]
+    return repr([(b.source, b.in_shape, b.out_shape, len(b.span)) for b in both] + modules + glue)
+
+
+def _once_each(kinds: Sequence[Hashable], step: Callable[[int], _T]) -> list[_T]:
+    """Return ``step(i)`` for every i; those of one kind share what it gave for the first of them."""
+    found: dict[Hashable, _T] = {}
+    for i, kind in enumerate(kinds):
+        if kind not in found:
+            found[kind] = step(i)
+    return [found[kind] for kind in kinds]
 
 
 @dataclass(frozen=True)

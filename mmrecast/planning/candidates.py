@@ -107,9 +107,7 @@ def candidates_of(
     ]
     made = _once_each(
         list(zip(kinds, widths, joints, strict=True)),
-        lambda i: [
-            (w, *one) for w in widths[i] for one in _made(network, chain, i, w, targets, joints[i].widths, keep)
-        ],
+        lambda i: _made(network, chain, i, widths[i], _complete(network, chain, i, targets, joints[i].widths), keep),
     )
     found = []
     for i, block in enumerate(chain.blocks):
@@ -187,33 +185,40 @@ def _joint(network: nn.Module, chain: Chain, i: int, ratios: Sequence[float]) ->
     return _Joint(widths, passed_on)
 
 
-def _made(
-    network: nn.Module,
-    chain: Chain,
-    i: int,
-    width: int,
-    targets: Sequence[dict],
-    outs: Sequence[int],
-    keep: bool,
-) -> list[tuple[dict | None, int]]:
-    """Return the (target, width) pairs that work as block i when it reads ``width`` channels."""
-    block = chain.blocks[i]
-    made: list[tuple[dict | None, int]] = []
-    if keep and _can_be_kept(network, block, width):
-        made.append((None, block.out_shape[0]))
-    if block.source is None:
-        return made
+def _complete(
+    network: nn.Module, chain: Chain, i: int, targets: Sequence[dict], outs: Sequence[int]
+) -> list[tuple[dict, int]]:
+    """Return the (complete config, width) pairs of what a recipe could have in the place of block i."""
+    if chain.blocks[i].source is None:
+        return []
+    found = []
     for target in targets:
         for out in outs:
-            recipe = [dict(source=block.path, target=target | dict(out_channels=out))]
+            recipe = [dict(source=chain.blocks[i].path, target=target | dict(out_channels=out))]
             try:
-                complete = make_plan(network, recipe, chain.input_shape, chain).entries[i].target
-                complete |= dict(in_channels=width)
+                found.append((make_plan(network, recipe, chain.input_shape, chain).entries[i].target, out))
+            except (TypeError, ValueError):
+                continue  # it replaces other kinds of blocks, or a block of the user's takes no such source
+    return found
+
+
+def _made(
+    network: nn.Module, chain: Chain, i: int, widths: Sequence[int], targets: Sequence[tuple[dict, int]], keep: bool
+) -> list[tuple[int, dict | None, int]]:
+    """Return the (width, target, width) triples that work as block i: what it reads, what it becomes, what it gives."""
+    block = chain.blocks[i]
+    made: list[tuple[int, dict | None, int]] = []
+    for width in widths:
+        if keep and _can_be_kept(network, block, width):
+            made.append((width, None, block.out_shape[0]))
+        for target, out in targets:
+            complete = target | dict(in_channels=width)
+            try:
                 built = BLOCKS.build(dict(complete))
             except (TypeError, ValueError):
-                continue  # it replaces other kinds of blocks, or has no form of these widths
+                continue  # it has no form of these widths
             if _fits(built, (width, *block.in_shape[1:]), (out, *block.out_shape[1:])):
-                made.append((complete, out))
+                made.append((width, complete, out))
     return made
 
 

@@ -21,10 +21,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from mmrecast.analysis.complexity import convention_for, count
+from mmrecast.analysis.complexity import Complexity, convention_for, count
 from mmrecast.analysis.latency import check_counts, compare_latency, rounds
 from mmrecast.analysis.latency_settings import DTYPES, LatencySettings
 from mmrecast.analysis.module_pass import ModulePass, view_of
+from mmrecast.planning.budgets import KINDS
 from mmrecast.planning.candidates import Candidate
 from mmrecast.planning.choice import Choice, Option, cheapest, choose
 from mmrecast.registry import BLOCKS
@@ -34,7 +35,6 @@ from mmrecast.surgery.describe import rebuild
 from mmrecast.surgery.plan import make_plan
 from mmrecast.surgery.spans import block_at
 
-KINDS = ('ms', 'params', 'mults')
 AT_ONCE = 8  # networks in memory while some are measured whole
 
 
@@ -79,7 +79,7 @@ def costs_of(
         settings (LatencySettings, optional): Device, precision and so on. Defaults to float32 on the CPU.
 
     Returns:
-        list[list[dict]]: Per block and candidate ``ms``, ``params`` and ``mults`` (of one image).
+        list[list[dict]]: Per block and candidate its costs by ``KINDS``; what is counted is of one image.
 
     Raises:
         ValueError: A count is too small, or the networks are to be compiled: blocks are timed one by one.
@@ -101,10 +101,12 @@ def costs_of(
     convention = convention_for(chain.input_shape)
     counts = {key: count(module, shape, convention) for key, (module, shape) in forms.items()}
     times = _timed(forms, batch_size, repeats, warmup, settings)
-    return [
-        [dict(ms=times[key], params=float(counts[key].params), mults=float(counts[key].mults)) for key in own]
-        for own in keys
-    ]
+    return [[dict(ms=times[key]) | counted(counts[key]) for key in own] for own in keys]
+
+
+def counted(counts: Complexity) -> dict[str, float]:
+    """Return the kinds of cost that are counted."""
+    return {kind: float(getattr(counts, kind)) for kind in KINDS if kind != 'ms'}
 
 
 def options_of(

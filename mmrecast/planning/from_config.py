@@ -42,9 +42,7 @@ def planner_for(
         ValueError: The data cannot be used, no image is left to train on, or as :class:`Planner`.
     """
     model = cfg.model
-    distiller = Distiller(
-        model.teacher, model.get('teacher_ckpt'), model.get('data_preprocessor') or cfg.get('data_preprocessor')
-    )
+    distiller = Distiller(model.teacher, model.get('teacher_ckpt'), _preprocessor_of(cfg))
     if data_root is not None:
         cfg.train_dataloader.dataset.data_root = data_root
     loader = Runner.build_dataloader(cfg.train_dataloader)
@@ -57,6 +55,31 @@ def planner_for(
         blocks=sources_of(model.recipe), trained_on=trained_on,
         block_loss=model.get('block_loss', dict(type='MSELoss')), **options,
     )  # fmt: skip
+
+
+def labelled_images(cfg: Config, images: int, data_root: str | None = None) -> list[tuple[Tensor, Tensor]]:
+    """Return batches of (images (N, C, H, W) as the teacher takes them, classes (N,)) of a config's validation data.
+
+    Args:
+        cfg (Config): A recasting's.
+        images (int): How many, evenly spaced.
+        data_root (str, optional): Where the data lies; it replaces the config's.
+
+    Raises:
+        ValueError: The config has no validation data, or they have no labels.
+    """
+    if cfg.get('val_dataloader') is None:
+        raise ValueError('the config has no val_dataloader: accuracy cannot be measured')
+    if data_root is not None:
+        cfg.val_dataloader.dataset.data_root = data_root
+    preprocessor = Distiller(None, None, _preprocessor_of(cfg)).data_preprocessor
+    found = []
+    for data in evenly_spaced(Runner.build_dataloader(cfg.val_dataloader), images):
+        batch = preprocessor(data, False)
+        if not isinstance(batch['data_samples'], dict) or batch['data_samples'].get('gt_label') is None:
+            raise ValueError('the validation data have no labels (gt_label): accuracy cannot be measured')
+        found.append((batch['inputs'], batch['data_samples']['gt_label']))
+    return found
 
 
 def planned_config(
@@ -77,6 +100,10 @@ def planned_config(
     kept = [block.path for block, option in blocks if option.what.out_channels == block.out_shape[0]]
     files = {block.path: found.file for block, option in blocks if warm and (found := planner.start_of(option))}
     return config_text(cfg, base, folder, plan.recipe, kept, planner.chain.paths, files, about)
+
+
+def _preprocessor_of(cfg: Config) -> dict | None:
+    return cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor')
 
 
 def _preprocessed(distiller: Distiller, loader: DataLoader, images: int, besides: int = 0) -> list[Tensor]:

@@ -16,9 +16,10 @@ from torch import nn
 
 from mmrecast.analysis.latency_settings import LatencySettings
 from mmrecast.engine.hooks import machine
+from mmrecast.planning.budgets import KINDS
 from mmrecast.planning.candidates import Candidate
 from mmrecast.planning.choice import Choice
-from mmrecast.planning.costs import KINDS, Line, costs_of, line_through, options_of, random_choices, time_networks
+from mmrecast.planning.costs import Line, costs_of, line_through, options_of, random_choices, time_networks
 from mmrecast.surgery.chain import Chain
 from mmrecast.utils.checkpoint import write_json
 from mmrecast.utils.digests import digest

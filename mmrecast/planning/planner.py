@@ -1,32 +1,26 @@
 """From a budget to a recipe: candidates, costs and prices put together, the choice measured and corrected."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from statistics import geometric_mean
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
 
 from mmrecast.analysis.complexity import convention_for, count
 from mmrecast.analysis.latency_settings import LatencySettings
+from mmrecast.planning.budgets import amount, budgets_of, excess
 from mmrecast.planning.candidates import RATIOS, TARGETS, candidates_of
 from mmrecast.planning.choice import Choice, Option, best, cheapest, choose
-from mmrecast.planning.costs import (
-    options_of,
-    recipe_of,
-    student_of,
-    time_choices,
-)
+from mmrecast.planning.costs import counted, options_of, recipe_of, student_of, time_choices
 from mmrecast.planning.latencies import latencies_of
-from mmrecast.planning.prices import EXACT, RECAST, PriceList, divergence
-from mmrecast.planning.trained import Trained, TrainedCandidates, recasting_of
+from mmrecast.planning.prices import EXACT, PriceList, divergence
+from mmrecast.planning.trained import Trained, TrainedCandidates, recasting_of, repriced
 from mmrecast.stages import Stage
 from mmrecast.surgery.chain import Shape, find_chain
 from mmrecast.surgery.plan import make_plan
 from mmrecast.utils.modules import untouched
 
 CORRECTIONS = 4  # times that a budget is moved because what was chosen is slower than predicted
-TOLERANCE = 0.03  # of a latency: what is nearer to the target is taken
 APART = 2  # blocks in which the plans that are ranked differ from one another
 ROUNDS = 4  # times that what was chosen is trained alone, and the choice made again
 
@@ -40,9 +34,10 @@ class Planned:
         recipe (list[dict]): The rules that make it; empty where every block is kept.
         predicted_ms (float): Of the whole network, from the sum over its blocks.
         measured_ms, speedup (float): Measured beside the teacher; the speed-up is the median over rounds.
-        params, mults (int): Counted on the whole network.
+        params, mults, acts (int): Counted on the whole network.
         loss (float, optional): KL(teacher ‖ student) in nats per image with all blocks in place by their closed form,
             if the plan was ranked.
+        over (Mapping[str, float]): What it takes over its budget, by kind of cost, where that is exceeded.
     """
 
     choice: Choice
@@ -52,7 +47,9 @@ class Planned:
     speedup: float
     params: int
     mults: int
+    acts: int
     loss: float | None = None
+    over: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def price(self) -> float:
@@ -133,7 +130,7 @@ class Planner:
             prices = [self._without_copies(i, self._costs[i], own) for i, own in enumerate(prices)]
             self._options = self._solved = options_of(self.candidates, self._costs, prices)
             if self.trained is not None:
-                self._reprice()
+                self._options = repriced(self._solved, self.trained)
         return self._options
 
     def plan(
@@ -142,6 +139,7 @@ class Planner:
         latency_ms: float | None = None,
         max_params: int | None = None,
         max_mults: int | None = None,
+        max_acts: int | None = None,
         ranked: int = 1,
     ) -> Planned:
         """Return the plan that should lose least within every budget that is given.
@@ -149,7 +147,7 @@ class Planner:
         Args:
             speedup (float, optional): How many times as fast as the teacher, at least.
             latency_ms (float, optional): Milliseconds of a batch, at most.
-            max_params, max_mults (int, optional): Of the whole network, as the complexity tool counts them.
+            max_params, max_mults, max_acts (int, optional): Of the whole network, as the complexity tool counts them.
             ranked (int): How many plans are put together by their closed form and compared on the judged images.
                 Defaults to 1: the first is taken.
 
@@ -157,23 +155,25 @@ class Planner:
             ValueError: There is no budget or a wrong one, the teacher is within it, or nothing reaches it (the message
                 says what can be reached).
         """
-        budgets = self._budgets(speedup, latency_ms, max_params, max_mults)
+        teacher = dict(ms=self.teacher_ms) | self._counts(self.teacher)
+        budgets = budgets_of(teacher, speedup, latency_ms, max_params, max_mults, max_acts)
         if choose(self._unpriced, self._of_blocks(budgets)) is None:
             raise ValueError(self._unreachable(budgets))
         moved = dict(budgets)
         for _ in range(CORRECTIONS):
             choices = self._best(self._of_blocks(moved), max(ranked, 1))
             if not choices:
-                raise ValueError(self._unreachable(budgets))
-            plans = [self._planned(choice) for choice in choices]
-            over = self._over(plans[0], budgets)
+                return self._cheapest_within(budgets)
+            plans = [self.measured(choice) for choice in choices]
+            plans = [replace(plan, over=excess(self._taken(plan), budgets)) for plan in plans]
+            over = plans[0].over
             if not over:
                 break
             moved = {kind: budget * min(1.0, 1 / over.get(kind, 1.0)) for kind, budget in moved.items()}
             self.told(f'the choice is over budget by {max(over.values()) - 1:.1%}: chosen again')
-        within = [plan for plan in plans if not self._over(plan, budgets)] or plans[:1]
+        within = [plan for plan in plans if not plan.over] or plans[:1]
         if len(within) > 1:
-            within = [replace(plan, loss=self.judge(plan.recipe)) for plan in within]
+            within = [replace(plan, loss=self.judge(self.put_together(plan.recipe))) for plan in within]
             within.sort(key=lambda plan: plan.loss)
         return within[0]
 
@@ -188,13 +188,8 @@ class Planner:
                 found.append((self.line.whole(choice.cost('ms')), choice.price, choice))
         return found
 
-    def weighed(self, recipe: Sequence[Mapping]) -> tuple[float, float]:
-        """Return (predicted ms, predicted loss) of a recipe, such as one made by hand.
-
-        Raises:
-            ValueError, KeyError: As `choice_of`.
-        """
-        choice = self.choice_of(recipe)
+    def weighed(self, choice: Choice) -> tuple[float, float]:
+        """Return (predicted ms, predicted loss) of a choice, such as that of a recipe made by hand."""
         return self.line.whole(choice.cost('ms')), choice.price
 
     def choice_of(self, recipe: Sequence[Mapping]) -> Choice:
@@ -221,15 +216,18 @@ class Planner:
         """float: What the fastest plan is predicted to take."""
         return self.line.whole(cheapest(self.options, 'ms').cost('ms'))
 
+    def put_together(self, recipe: Sequence[Mapping]) -> nn.Module:
+        """Return the student of a recipe that has nothing but its closed form; of no rules, the teacher itself."""
+        if not recipe:
+            return self.teacher
+        algorithm = recasting_of(self.teacher, self.input_shape, recipe, self.images, self.prices.ridge)
+        for stage in algorithm.expand([Stage('recast', iters=0, blocks='all')]):
+            algorithm.begin_stage(stage, [dict(inputs=x) for x in self.images])
+        return algorithm.student
+
     @torch.no_grad()
-    def judge(self, recipe: Sequence[Mapping]) -> float:
-        """Return KL(teacher ‖ student) per judged image of a student that has nothing but its closed form."""
-        student = self.teacher
-        if recipe:
-            algorithm = recasting_of(self.teacher, self.input_shape, recipe, self.images, self.prices.ridge)
-            for stage in algorithm.expand([Stage('recast', iters=0, blocks='all')]):
-                algorithm.begin_stage(stage, [dict(inputs=x) for x in self.images])
-            student = algorithm.student
+    def judge(self, student: nn.Module) -> float:
+        """Return KL(teacher ‖ student) in nats per judged image."""
         with untouched(student):
             return divergence(lambda x: (student(x), self.teacher(x)), self.judged)
 
@@ -277,53 +275,11 @@ class Planner:
             if not wanted:
                 break
             self.trained.train(wanted, self.jobs, self.told)
-            self._reprice()
+            self._options = repriced(self._solved, self.trained)
             choices = best(self.options, budgets, count, APART)
         return choices
 
-    def _reprice(self) -> None:
-        """Give what was trained the loss that it has, and what was not the same share of its first price as others."""
-        shares = [self._share([i]) for i in range(len(self._solved))]
-        everywhere = self._share(range(len(self._solved)))
-        self._options = [
-            [replace(o, price=self._price(i, o, share if share is not None else everywhere)) for o in own]
-            for i, (own, share) in enumerate(zip(self._solved, shares, strict=True))
-        ]
-
-    def _price(self, i: int, option: Option, share: float | None) -> float:
-        if option.what.target is None:
-            return option.price
-        found = self.trained.known(i, option.what)
-        if found is not None:
-            return RECAST + max(found.loss, 0.0)
-        return option.price * (1.0 if share is None else min(share, 1.0))
-
-    def _share(self, blocks: Sequence[int]) -> float | None:
-        """Return the geometric mean of loss after training over first price, None where nothing was trained."""
-        pairs: dict[str, tuple[float, float]] = {}
-        for i in blocks:
-            for option in self._solved[i]:
-                found = None if option.what.target is None else self.trained.known(i, option.what)
-                if found is not None and found.loss > 0 and option.price > 0:
-                    pairs[found.file] = (found.loss, option.price)
-        return geometric_mean([loss / price for loss, price in pairs.values()]) if pairs else None
-
     # ---- budgets ----------------------------------------------------------------------------------------------------
-
-    def _budgets(
-        self, speedup: float | None, latency_ms: float | None, max_params: int | None, max_mults: int | None
-    ) -> dict[str, float]:
-        check_budgets(speedup=speedup, latency_ms=latency_ms, max_params=max_params, max_mults=max_mults)
-        budgets = {}
-        if speedup is not None or latency_ms is not None:
-            limits = [self.teacher_ms / speedup] if speedup is not None else []
-            budgets['ms'] = min([*limits, *([latency_ms] if latency_ms is not None else [])])
-        budgets |= {kind: float(value) for kind, value in (('params', max_params), ('mults', max_mults)) if value}
-        teacher = dict(ms=self.teacher_ms) | self._counts(self.teacher)
-        if all(teacher[kind] <= budget for kind, budget in budgets.items()):
-            told = ', '.join(f'{_amount(kind, teacher[kind])} of {_amount(kind, b)}' for kind, b in budgets.items())
-            raise ValueError(f'the teacher is within the budget already ({told}): nothing needs to be recast')
-        return budgets
 
     def _of_blocks(self, budgets: Mapping[str, float]) -> dict[str, float]:
         """Return what budgets of the whole network leave for its blocks."""
@@ -341,47 +297,40 @@ class Planner:
     def _kept(self) -> list[float]:
         return [own[0].costs['ms'] for own in self._kept_options()]
 
-    def _over(self, plan: Planned, budgets: Mapping[str, float]) -> dict[str, float]:
-        """Return by how much a measured plan is over its budgets, as a quotient, where it is."""
-        has = dict(ms=self.teacher_ms / plan.speedup, params=plan.params, mults=plan.mults)
-        slack = dict(ms=1 + TOLERANCE)
-        return {kind: has[kind] / b for kind, b in budgets.items() if has[kind] > b * slack.get(kind, 1.0)}
+    def _cheapest_within(self, budgets: Mapping[str, float]) -> Planned:
+        """Return the plan that takes least of what is limited, where it is measured to be within the budgets.
+
+        Raises:
+            ValueError: It is not.
+        """
+        for kind in budgets:
+            plan = self.measured(cheapest(self.options, kind))
+            if not excess(self._taken(plan), budgets):
+                return plan
+        raise ValueError(self._unreachable(budgets))
 
     def _unreachable(self, budgets: Mapping[str, float]) -> str:
         lines = []
         for kind, budget in budgets.items():
-            least = self._planned(cheapest(self._unpriced, kind))
-            reached = dict(ms=self.teacher_ms / least.speedup, params=least.params, mults=least.mults)[kind]
+            least = self.measured(cheapest(self._unpriced, kind))
+            reached = self._taken(least)[kind]
             more = f' ({least.speedup:.2f} times as fast as the teacher)' if kind == 'ms' else ''
-            lines.append(f'{_amount(kind, budget)} asked for, {_amount(kind, reached)}{more} is the least')
+            lines.append(f'{amount(kind, budget)} asked for, {amount(kind, reached)}{more} is the least')
         return f'no plan is within the budget: {"; ".join(lines)}; allow more targets or smaller widths'
 
     # ---- measuring --------------------------------------------------------------------------------------------------
 
-    def _planned(self, choice: Choice) -> Planned:
+    def measured(self, choice: Choice) -> Planned:
+        """Return the plan of a choice, its untrained network measured beside the teacher."""
         ((ms, speedup),) = time_choices(self.teacher, self.chain, [choice], **self.measuring)
         counts = self._counts(student_of(self.teacher, self.chain, choice))
         predicted = self.line.whole(choice.cost('ms'))
-        return Planned(choice, recipe_of(choice), predicted, ms, speedup, int(counts['params']), int(counts['mults']))
+        numbers = {kind: int(number) for kind, number in counts.items()}
+        return Planned(choice, recipe_of(choice), predicted, ms, speedup, **numbers)
+
+    def _taken(self, plan: Planned) -> dict[str, float]:
+        """Return what a plan takes; its milliseconds are the teacher's over its speed-up."""
+        return dict(ms=self.teacher_ms / plan.speedup, params=plan.params, mults=plan.mults, acts=plan.acts)
 
     def _counts(self, network: nn.Module) -> dict[str, float]:
-        counted = count(network, self.input_shape, convention_for(self.input_shape))
-        return dict(params=float(counted.params), mults=float(counted.mults))
-
-
-def check_budgets(**given: float | None) -> None:
-    """Refuse budgets that are none.
-
-    Raises:
-        ValueError: None is given, or one is no number above 0.
-    """
-    given = {name: value for name, value in given.items() if value is not None}
-    if not given:
-        raise ValueError('no budget: give a speed-up, a latency in ms, or a number of weights or multiplications')
-    for name, value in given.items():
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float('inf'):
-            raise ValueError(f'{name} must be a number above 0, got {value!r}')
-
-
-def _amount(kind: str, value: float) -> str:
-    return f'{value:.3g} ms' if kind == 'ms' else f'{value:,.0f} {kind}'
+        return counted(count(network, self.input_shape, convention_for(self.input_shape)))

@@ -12,8 +12,9 @@ same files start the recasting (``trained_blocks`` of :class:`Recasting`).
 import copy
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from statistics import geometric_mean
 
 import torch
 from torch import Tensor, nn
@@ -22,8 +23,9 @@ from mmrecast.algorithms import Recasting
 from mmrecast.algorithms.trained_blocks import TrainedBlock, read_trained_block
 from mmrecast.engine.layout import broken_by_layout
 from mmrecast.planning.candidates import Candidate
+from mmrecast.planning.choice import Option
 from mmrecast.planning.pool import shared
-from mmrecast.planning.prices import PriceList, key_of
+from mmrecast.planning.prices import RECAST, PriceList, key_of
 from mmrecast.stages import Stage
 from mmrecast.surgery.chain import Shape
 from mmrecast.utils.checkpoint import save_file
@@ -173,6 +175,40 @@ class TrainedCandidates:
             f'{one[1].path}: {one[1].name} trained alone ({number} of {of}): relative error '
             f'{found.error_start:.4f} → {found.error:.4f}, loss {found.loss_start:.4f} → {found.loss:.4f}'
         )
+
+
+def repriced(solved: Sequence[Sequence[Option]], trained: TrainedCandidates) -> list[list[Option]]:
+    """Give what was trained the loss that it has, and what was not the same share of its first price as others.
+
+    The share is the geometric mean of loss after training over first price: of the block, where something was trained
+    there, else of all blocks.
+
+    Args:
+        solved (Sequence[Sequence[Option]]): Per block what it may become, by first prices; ``what`` is a candidate.
+        trained (TrainedCandidates): What is known.
+    """
+    found = [[None if o.what.target is None else trained.known(i, o.what) for o in own] for i, own in enumerate(solved)]
+    pairs = [list(zip(own, known, strict=True)) for own, known in zip(solved, found, strict=True)]
+    shares = [_share(own) for own in pairs]
+    everywhere = _share([pair for own in pairs for pair in own])
+    return [
+        [replace(o, price=_price(o, known, everywhere if share is None else share)) for o, known in own]
+        for own, share in zip(pairs, shares, strict=True)
+    ]
+
+
+def _price(option: Option, known: Trained | None, share: float | None) -> float:
+    if option.what.target is None:
+        return option.price
+    if known is not None:
+        return RECAST + max(known.loss, 0.0)
+    return option.price * (1.0 if share is None else min(share, 1.0))
+
+
+def _share(pairs: Sequence[tuple[Option, Trained | None]]) -> float | None:
+    """Return the geometric mean of loss after training over first price, None where nothing was trained."""
+    own = {k.file: k.loss / o.price for o, k in pairs if k is not None and k.loss > 0 and o.price > 0}
+    return geometric_mean(own.values()) if own else None
 
 
 def recasting_of(

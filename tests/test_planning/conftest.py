@@ -29,6 +29,34 @@ def images():
     return [digits[:64]], [digits[64:]]
 
 
+@pytest.fixture(scope='module')
+def make_planner(teacher, images):
+    """Make planners, two widths; on this machine a network's milliseconds are its multiplications over 10,000."""
+    from mmrecast.analysis.complexity import count
+    from mmrecast.planning import costs, latencies
+    from mmrecast.planning.planner import Planner
+
+    def ms(network, shape=SHAPE):
+        return (count(network, shape, 'cifar').mults + 1) / 1e4
+
+    def timed(forms, *_):
+        return {key: ms(*form) for key, form in forms.items()}
+
+    def time_networks(builders, reference, shape, **_):
+        return [(ms(build()), ms(reference) / ms(build())) for build in builders]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(costs, '_timed', timed)
+        for module in (costs, latencies):
+            patch.setattr(module, 'time_networks', time_networks)
+        yield lambda: Planner(teacher, SHAPE, *images, ratios=(1, 0.5))
+
+
+@pytest.fixture(scope='module')
+def planner(make_planner):
+    return make_planner()
+
+
 @pytest.fixture
 def candidates(teacher):
     from mmrecast.planning.candidates import candidates_of

@@ -61,6 +61,38 @@ def test_recipes_made_by_hand_are_drawn_beside_the_frontier(plan, tmp_path):
     assert status == 2 and "'backbone.layer1.0' as the recipe has it (ConvBlock 4→1) is none of the candidates" in err
 
 
+def test_plans_are_put_together_and_judged_by_accuracy(plan, tmp_path):
+    """One of the frontier, the recipe beside it, and the plan itself against an accuracy that only training brings."""
+    figure, out = tmp_path / 'frontier.svg', tmp_path / 'p.py'
+    args = ['--max-params', '1200', '--out', out, '--frontier', figure, '--beside', '--real', '1', '--points', '3']
+    status, said, err = plan(*args, '--min-top1', '99.5', '--test-images', '40')
+    assert status == 0, err
+    content = json.loads(out.with_suffix('.json').read_text())
+    assert {name: len(own) for name, own in content['real'].items()} == dict(plans=1, given=1)
+    for own in content['real'].values():
+        assert own[0]['loss'] > 0 and own[0]['top1'] <= 100 and own[0]['ms'] > 0
+        assert own[0]['top1'] % 2.5 == pytest.approx(0)  # of 40 images
+    assert content['teacher_top1'] % 2.5 == pytest.approx(0) and content['top1'] <= content['teacher_top1']
+    assert 'given, put together: ' in said and 'top-1, %' in figure.read_text()
+    told = rf'UNDER ACCURACY by {99.5 - content["top1"]:.2f} points, which training must bring: '
+    assert re.search(told, said) and f'teacher {content["teacher_top1"]:.2f}' in said
+    status, said, err = plan('--max-params', '1200', '--out', out, '--min-top1', '1', '--test-images', '40')
+    assert status == 0 and 'UNDER' not in said and 'by closed forms alone, 1 asked for' in said
+
+
+def test_a_plan_over_its_budget_is_said_to_be(plan, tmp_path, monkeypatch, tool):
+    from dataclasses import replace
+
+    planned = tool.Planner.plan
+    monkeypatch.setattr(
+        tool.Planner, 'plan', lambda self, *args: replace(planned(self, *args), over=dict(ms=1.05, acts=1.002))
+    )
+    status, said, _ = plan('--max-params', '1200', '--out', tmp_path / 'p.py')
+    assert status == 0
+    assert 'OVER BUDGET: 5.0% too much latency\nOVER BUDGET: 0.2% too much activation load\n' in said
+    assert json.loads((tmp_path / 'p.json').read_text())['plan']['over'] == dict(ms=1.05, acts=1.002)
+
+
 def test_several_budgets_are_several_configs(plan, tmp_path, monkeypatch, tool):
     """The speed-ups are limits on weights here: latencies of so small networks are mostly noise."""
     budgets, planned = {1.5: 1500, 2.0: 1200}, tool.Planner.plan
@@ -93,7 +125,15 @@ def test_plans_that_are_ranked_are_judged(plan, tmp_path):
         (['--max-params', '1200', '--device', 'cuda'], 'PyTorch sees no GPU here'),
         (['--max-params', '1200', '--device', 'tpu'], "device must be 'cpu'"),
         (['--max-params', '1200', '--ratios', '3'], 'a ratio of widths must be above 0 and at most 1'),
-        (['--max-params', '1200', '--images', '0'], '--images, --ranked and --jobs must be at least 1'),
+        (['--max-acts', '10'], r'10 acts asked for, [\d,]+ acts is the least'),
+        (['--max-params', '1200', '--images', '0'], '--images, --test-images, --ranked and --jobs must be at least 1'),
+        (['--max-params', '1200', '--real', '2'], '--real draws on the figure of --frontier: give that, too'),
+        (['--max-params', '1200', '--real', '-2'], '--real must be at least 0, --min-top1 above 0 and at most 100'),
+        (['--max-params', '1200', '--min-top1', '0'], '--real must be at least 0, --min-top1 above 0 and at most 100'),
+        (
+            ['--max-params', '1200', '--min-top1', '9', '--cfg-options', 'val_dataloader=None'],
+            'the config has no val_dataloader: accuracy cannot be measured',
+        ),
         (['--max-params', '1200', '--out', 'plan.json'], 'must end in .py: it is a config'),
         (['--max-params', '1200', '--beside'], '--beside draws on the figure of --frontier: give that, too'),
     ],

@@ -127,8 +127,10 @@ def frontier(planner: Planner, args: argparse.Namespace, recipes: dict[str, list
     for name, found in real.items():
         for one in found:
             print(f'{name}, put together: {one.ms:.3g} ms, loss {one.loss:.4f}, top-1 {one.top1:.2f} % (no training)')
-    drawn = dict(frontier=[(ms, loss) for ms, loss, _ in points], beside=weighed, teacher_top1=teacher)
-    return drawn | dict(real={name: [asdict(one) for one in found] for name, found in real.items()})
+    drawn: dict = dict(frontier=[(ms, loss) for ms, loss, _ in points], beside=weighed)
+    if real:
+        drawn |= dict(real={name: [asdict(one) for one in own] for name, own in real.items()}, teacher_top1=teacher)
+    return drawn
 
 
 def main() -> None:
@@ -159,6 +161,12 @@ def main() -> None:
     parser.add_argument('--points', type=int, default=10, help='budgets of the frontier (10)')
     parser.add_argument('--out', type=Path, default=Path('work_dirs/plan.py'), help='config to write (%(default)s)')
     parser.add_argument('--ranked', type=int, default=1, metavar='K', help='plans put together and compared (1)')
+    parser.add_argument(
+        '--targets',
+        nargs='+',
+        metavar='TYPE',
+        help="blocks to try (convolutions and so on, and those of CONFIG's recipe)",
+    )
     parser.add_argument('--ratios', type=float, nargs='+', default=RATIOS, help='widths to try (1 0.75 0.5 0.25)')
     parser.add_argument('--images', type=int, default=256, help='for the closed forms, and as many to judge by (256)')
     parser.add_argument('--train-images', type=int, default=0, metavar='N', help='train what is chosen, on so many (0)')
@@ -190,17 +198,24 @@ def main() -> None:
         labelled = []
         if args.real or args.min_top1 is not None:
             labelled = labelled_images(cfg, args.test_images, args.data_root)
+        if cfg.model.get('block_input') == 'teacher':
+            print("block_input='teacher' keeps the widths between blocks: no other is tried", file=sys.stderr)
+        targets = {} if args.targets is None else dict(targets=args.targets)
         planner = planner_for(
-            cfg, args.images, args.train_images, args.data_root, ratios=args.ratios, cache=args.cache,
+            cfg, args.images, args.train_images, args.data_root, **targets, ratios=args.ratios, cache=args.cache,
             measure=args.measure, jobs=args.jobs, batch_size=args.batch_size, repeats=args.repeats, settings=settings,
             told=lambda line: print(line, file=sys.stderr, flush=True),
         )  # fmt: skip
-        drawn = frontier(planner, args, recipes, labelled) if args.frontier is not None else {}
-        print(conditions_line(conditions(settings)))
+        plans = []
         for speedup in speedups:
             plan = planner.plan(
                 speedup, args.target_latency_ms, args.max_params, args.max_mults, args.max_acts, args.ranked
             )
+            seconds, begin = time.perf_counter() - begin, time.perf_counter()
+            plans.append((speedup, plan, seconds))
+        drawn = frontier(planner, args, recipes, labelled) if args.frontier is not None else {}
+        print(conditions_line(conditions(settings)))
+        for speedup, plan, seconds in plans:
             out = args.out if len(speedups) == 1 else args.out.with_stem(f'{args.out.stem}_{speedup:g}x')
             told = (
                 f'{plan.speedup:.2f} times as fast as the teacher, measured ({plan.measured_ms:.3g} ms, '
@@ -212,10 +227,8 @@ def main() -> None:
                 judged, line = accuracy(planner, plan, labelled, args.min_top1)
                 print(line)
             write_text(planned_config(planner, plan, cfg, args.config, out.resolve().parent, told), out)
-            seconds, begin = time.perf_counter() - begin, time.perf_counter()
-            write_json(
-                record(planner, plan, settings) | dict(seconds=seconds) | judged | drawn, out.with_suffix('.json')
-            )
+            about = record(planner, plan, settings) | dict(seconds=seconds) | drawn | judged
+            write_json(about, out.with_suffix('.json'))
             print(f'{out} and {out.with_suffix(".json")} written; now: python tools/train.py {out}')
 
 

@@ -38,14 +38,14 @@ def budgets_of(
         max_params, max_mults, max_acts (int, optional): Of the whole network.
 
     Raises:
-        ValueError: As `check_budgets`, or the teacher is within all of them.
+        ValueError: As `check_budgets`, or the teacher is within all of them, as `excess` has it.
     """
     check_budgets(speedup=speedup, latency_ms=latency_ms, max_params=max_params, max_mults=max_mults, max_acts=max_acts)
     faster = None if speedup is None else teacher['ms'] / speedup
     latencies = [limit for limit in (faster, latency_ms) if limit is not None]
     limits = dict(ms=min(latencies, default=None), params=max_params, mults=max_mults, acts=max_acts)
     budgets = {kind: float(limit) for kind, limit in limits.items() if limit is not None}
-    if all(teacher[kind] <= budget for kind, budget in budgets.items()):
+    if not excess(teacher, budgets):
         told = ', '.join(f'{amount(kind, teacher[kind])} of {amount(kind, b)}' for kind, b in budgets.items())
         raise ValueError(f'the teacher is within the budget already ({told}): nothing needs to be recast')
     return budgets

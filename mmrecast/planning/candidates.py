@@ -25,6 +25,7 @@ TARGETS = (
     dict(type='DepthwiseSeparable'),
     dict(type='Skip'),
 )
+OF_THE_NETWORK = frozenset({'in_channels', 'out_channels', 'width_ratio', 'stride'})
 RATIOS = (1.0, 0.75, 0.5, 0.25)
 
 _T = TypeVar('_T')
@@ -152,7 +153,7 @@ def _checked(targets: Sequence[dict | str], ratios: Sequence[float]) -> tuple[li
     targets = [dict(type=target) if isinstance(target, str) else dict(target) for target in targets]
     for target in targets:
         target_class(str(target.get('type')))
-        taken = {'in_channels', 'out_channels', 'width_ratio', 'stride'} & set(target)
+        taken = OF_THE_NETWORK & set(target)
         if taken:
             raise ValueError(f'a candidate takes its widths and stride from the network: leave {min(taken)} out')
     for ratio in ratios:
@@ -215,8 +216,8 @@ def _made(
             complete = target | dict(in_channels=width)
             try:
                 built = BLOCKS.build(dict(complete))
-            except (TypeError, ValueError):
-                continue  # it has no form of these widths
+            except Exception:  # a block of the user's may raise anything where it has no form of these widths
+                continue
             if _fits(built, (width, *block.in_shape[1:]), (out, *block.out_shape[1:])):
                 made.append((width, complete, out))
     return made

@@ -1,6 +1,7 @@
 """A planner for the teacher, images and targets of a recasting's config, and the config of what it plans."""
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -11,6 +12,7 @@ from torch.utils.data import DataLoader
 
 from mmrecast.algorithms.base import Distiller
 from mmrecast.engine.batches import evenly_spaced
+from mmrecast.planning.candidates import OF_THE_NETWORK, TARGETS
 from mmrecast.planning.config import config_text
 from mmrecast.planning.planner import Planned, Planner
 from mmrecast.surgery.plan import sources_of
@@ -32,7 +34,8 @@ def planner_for(
     """Read the teacher and images of a config, and price what its blocks may become.
 
     Args:
-        cfg (Config): A recasting's. Its recipe says which blocks there have to be, no more.
+        cfg (Config): A recasting's; it is left as it is. Its recipe says which blocks there have to be, and its targets
+            are tried besides those of `candidates_of`. With ``block_input='teacher'`` no width changes.
         images (int): Training images for the closed forms, and as many others to judge by. Defaults to 256.
         train_images (int): Training images that what is chosen is trained on alone, besides those. Defaults to 0.
         data_root (str, optional): Where the data lies; it replaces the config's.
@@ -43,18 +46,31 @@ def planner_for(
     """
     model = cfg.model
     distiller = Distiller(model.teacher, model.get('teacher_ckpt'), _preprocessor_of(cfg))
-    if data_root is not None:
-        cfg.train_dataloader.dataset.data_root = data_root
-    loader = Runner.build_dataloader(cfg.train_dataloader)
+    loader = _loader(cfg.train_dataloader, data_root)
     batches = _preprocessed(distiller, loader, 2 * images)
     trained_on = _mixed(_preprocessed(distiller, loader, train_images, 2 * images), loader.batch_size)
     if train_images and not trained_on:
         raise ValueError(f'no image is left to train on besides the {2 * images} that are solved on and judged by')
+    if model.get('block_input') == 'teacher':
+        options['ratios'] = (1.0,)
+    options.setdefault('targets', targets_with(model.recipe))
     return Planner(
         distiller.teacher, distiller.input_shape, [x[::2] for x in batches], [x[1::2] for x in batches],
         blocks=sources_of(model.recipe), trained_on=trained_on,
         block_loss=model.get('block_loss', dict(type='MSELoss')), **options,
     )  # fmt: skip
+
+
+def targets_with(recipe: Sequence[Mapping]) -> list[dict]:
+    """Return the targets that are always tried, and those of a recipe, but for their widths and strides."""
+    found = [dict(target) for target in TARGETS]
+    for rule in recipe if isinstance(recipe, Sequence) else [recipe]:
+        target = rule['target'] if isinstance(rule['target'], Mapping) else dict(type=rule['target'])
+        plain = {key: value for key, value in target.items() if key not in OF_THE_NETWORK}
+        plain['type'] = str(plain['type']).removeprefix('mmrecast.')
+        if plain not in found:
+            found.append(plain)
+    return found
 
 
 def labelled_images(cfg: Config, images: int, data_root: str | None = None) -> list[tuple[Tensor, Tensor]]:
@@ -70,11 +86,9 @@ def labelled_images(cfg: Config, images: int, data_root: str | None = None) -> l
     """
     if cfg.get('val_dataloader') is None:
         raise ValueError('the config has no val_dataloader: accuracy cannot be measured')
-    if data_root is not None:
-        cfg.val_dataloader.dataset.data_root = data_root
     preprocessor = Distiller(None, None, _preprocessor_of(cfg)).data_preprocessor
     found = []
-    for data in evenly_spaced(Runner.build_dataloader(cfg.val_dataloader), images):
+    for data in evenly_spaced(_loader(cfg.val_dataloader, data_root), images):
         batch = preprocessor(data, False)
         if not isinstance(batch['data_samples'], dict) or batch['data_samples'].get('gt_label') is None:
             raise ValueError('the validation data have no labels (gt_label): accuracy cannot be measured')
@@ -100,6 +114,13 @@ def planned_config(
     kept = [block.path for block, option in blocks if option.what.out_channels == block.out_shape[0]]
     files = {block.path: found.file for block, option in blocks if warm and (found := planner.start_of(option))}
     return config_text(cfg, base, folder, plan.recipe, kept, planner.chain.paths, files, about)
+
+
+def _loader(loader: dict, data_root: str | None) -> DataLoader:
+    loader = copy.deepcopy(loader)
+    if data_root is not None:
+        loader.dataset.data_root = data_root
+    return Runner.build_dataloader(loader)
 
 
 def _preprocessor_of(cfg: Config) -> dict | None:

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 from mmrecast.analysis.complexity import convention_for, count
 from mmrecast.analysis.latency_settings import LatencySettings
-from mmrecast.planning.budgets import amount, budgets_of, excess
+from mmrecast.planning.budgets import TOLERANCE, amount, budgets_of, check_budgets, excess
 from mmrecast.planning.candidates import RATIOS, TARGETS, candidates_of
 from mmrecast.planning.choice import Choice, Option, best, cheapest, choose
-from mmrecast.planning.costs import counted, options_of, recipe_of, student_of, time_choices
+from mmrecast.planning.costs import counted, options_of, recipe_of, student_of, time_choices, time_networks
 from mmrecast.planning.latencies import latencies_of
 from mmrecast.planning.prices import EXACT, PriceList, divergence
 from mmrecast.planning.trained import Trained, TrainedCandidates, recasting_of, repriced
@@ -20,7 +20,9 @@ from mmrecast.surgery.chain import Shape, find_chain
 from mmrecast.surgery.plan import make_plan
 from mmrecast.utils.modules import untouched
 
-CORRECTIONS = 4  # times that a budget is moved because what was chosen is slower than predicted
+CORRECTIONS = 5  # choices for a budget, which is moved where what was chosen is not as fast as predicted
+SLACK = 0.05  # of a latency: what is faster than asked for by more is chosen again
+COUNTED = ('max_params', 'max_mults', 'max_acts')
 APART = 2  # blocks in which the plans that are ranked differ from one another
 ROUNDS = 4  # times that what was chosen is trained alone, and the choice made again
 
@@ -155,31 +157,36 @@ class Planner:
             ValueError: There is no budget or a wrong one, the teacher is within it, or nothing reaches it (the message
                 says what can be reached).
         """
-        teacher = dict(ms=self.teacher_ms) | self._counts(self.teacher)
-        budgets = budgets_of(teacher, speedup, latency_ms, max_params, max_mults, max_acts)
-        if choose(self._unpriced, self._of_blocks(budgets)) is None:
-            raise ValueError(self._unreachable(budgets))
+        budgets = self._checked(speedup, latency_ms, max_params, max_mults, max_acts)
+        within: dict[tuple[int, ...], Planned] = {}
+        seen: set[tuple[int, ...]] = set()
         moved = dict(budgets)
         for _ in range(CORRECTIONS):
             choices = self._best(self._of_blocks(moved), max(ranked, 1))
-            if not choices:
+            if not choices and not within:
                 return self._cheapest_within(budgets)
+            if not choices or choices[0].positions in seen:
+                break
+            seen.add(choices[0].positions)
             plans = [self.measured(choice) for choice in choices]
             plans = [replace(plan, over=excess(self._taken(plan), budgets)) for plan in plans]
-            over = plans[0].over
-            if not over:
+            within |= {plan.choice.positions: plan for plan in plans if not plan.over and plan.recipe}
+            changed = self._moved(moved, plans[0], budgets)
+            if changed is None:
                 break
-            moved = {kind: budget * min(1.0, 1 / over.get(kind, 1.0)) for kind, budget in moved.items()}
-            self.told(f'the choice is over budget by {max(over.values()) - 1:.1%}: chosen again')
-        within = [plan for plan in plans if not plan.over] or plans[:1]
-        if len(within) > 1:
-            within = [replace(plan, loss=self.judge(self.put_together(plan.recipe))) for plan in within]
-            within.sort(key=lambda plan: plan.loss)
-        return within[0]
+            moved = changed
+        if not within:
+            return plans[0]
+        best_few = sorted(within.values(), key=lambda plan: plan.price)[: max(ranked, 1)]
+        if len(best_few) > 1:
+            best_few = [replace(plan, loss=self.judge(self.put_together(plan.recipe))) for plan in best_few]
+            best_few.sort(key=lambda plan: plan.loss)
+        return best_few[0]
 
     def frontier(self, points: int = 10) -> list[tuple[float, float, Choice]]:
         """Return (predicted ms, predicted loss, choice) for budgets from the teacher's latency down to the fastest."""
-        low, high = self.fastest_ms, self.line.whole(sum(self._kept()))
+        dearest = sum(max(option.costs['ms'] for option in own) for own in self.options)
+        low, high = self.fastest_ms, min(self.teacher_ms, self.line.whole(dearest))
         found = []
         for i in range(points):
             budget = high * (low / high) ** (i / max(points - 1, 1))
@@ -281,21 +288,49 @@ class Planner:
 
     # ---- budgets ----------------------------------------------------------------------------------------------------
 
+    def _checked(self, speedup: float | None, latency_ms: float | None, *counts: int | None) -> dict[str, float]:
+        """Return the budgets, a latency in milliseconds of when the candidates were measured.
+
+        Raises:
+            ValueError: There is none, the teacher is within them, or what takes least is not.
+        """
+        check_budgets(speedup=speedup, latency_ms=latency_ms, **dict(zip(COUNTED, counts, strict=True)))
+        if latency_ms is not None:
+            ((now, _),) = time_networks([lambda: self.teacher], self.teacher, self.input_shape, **self.measuring)
+            if abs(now / self.teacher_ms - 1) > TOLERANCE['ms']:
+                self.told(f'the teacher takes {now:.3g} ms now, {self.teacher_ms:.3g} ms when candidates were measured')
+                latency_ms *= self.teacher_ms / now
+        teacher = dict(ms=self.teacher_ms) | self._counts(self.teacher)
+        budgets = budgets_of(teacher, speedup, latency_ms, *counts)
+        if choose(self._unpriced, self._of_blocks(budgets)) is None:
+            least = {kind: self._taken(self.measured(cheapest(self._unpriced, kind))) for kind in budgets}
+            if all(excess(taken, budgets) for taken in least.values()):
+                raise ValueError(self._unreachable(budgets, least))
+        return budgets
+
+    def _moved(self, moved: dict[str, float], plan: Planned, budgets: Mapping[str, float]) -> dict[str, float] | None:
+        """Return the budgets to choose by again: tighter where a plan is over, wider where it is faster than need be.
+
+        None where it is right.
+        """
+        if not plan.over and not plan.recipe:  # a copy of the teacher that happened to be measured as faster
+            return {kind: budget / (1 + SLACK) for kind, budget in moved.items()}
+        if plan.over:
+            self.told(f'the choice is over budget by {max(plan.over.values()) - 1:.1%}: chosen again')
+            return {kind: budget / plan.over.get(kind, 1.0) for kind, budget in moved.items()}
+        slack = budgets['ms'] / self._taken(plan)['ms'] if 'ms' in budgets else 1.0
+        if slack > 1 + SLACK:
+            self.told(f'the choice is faster than asked for by {slack - 1:.1%}: chosen again')
+            return moved | dict(ms=moved['ms'] * slack)
+        return None
+
     def _of_blocks(self, budgets: Mapping[str, float]) -> dict[str, float]:
         """Return what budgets of the whole network leave for its blocks."""
-        whole = self._counts(self.teacher)
-        rest = {kind: whole[kind] - sum(own[0].costs[kind] for own in self._kept_options()) for kind in whole}
+        whole = count(self.teacher, self.input_shape, convention_for(self.input_shape))
+        blocks = counted(whole.under(*(path for block in self.chain.blocks for path in (block.path, *block.span))))
+        rest = {kind: number - blocks[kind] for kind, number in counted(whole).items()}
         left = {kind: budget - rest[kind] for kind, budget in budgets.items() if kind != 'ms'}
         return left | ({'ms': self.line.blocks(budgets['ms'])} if 'ms' in budgets else {})
-
-    def _kept_options(self) -> list[list]:
-        return [
-            [o for o in own if o.what.target is None and o.enters == block.in_shape[0]] or own[:1]
-            for own, block in zip(self._unpriced, self.chain.blocks, strict=True)
-        ]
-
-    def _kept(self) -> list[float]:
-        return [own[0].costs['ms'] for own in self._kept_options()]
 
     def _cheapest_within(self, budgets: Mapping[str, float]) -> Planned:
         """Return the plan that takes least of what is limited, where it is measured to be within the budgets.
@@ -303,20 +338,21 @@ class Planner:
         Raises:
             ValueError: It is not.
         """
-        for kind in budgets:
-            plan = self.measured(cheapest(self.options, kind))
+        least = {kind: self.measured(cheapest(self.options, kind)) for kind in budgets}
+        for plan in least.values():
             if not excess(self._taken(plan), budgets):
                 return plan
-        raise ValueError(self._unreachable(budgets))
+        raise ValueError(self._unreachable(budgets, {kind: self._taken(plan) for kind, plan in least.items()}))
 
-    def _unreachable(self, budgets: Mapping[str, float]) -> str:
+    def _unreachable(self, budgets: Mapping[str, float], least: Mapping[str, Mapping[str, float]]) -> str:
         lines = []
         for kind, budget in budgets.items():
-            least = self.measured(cheapest(self._unpriced, kind))
-            reached = self._taken(least)[kind]
-            more = f' ({least.speedup:.2f} times as fast as the teacher)' if kind == 'ms' else ''
+            reached = least[kind][kind]
+            more = f' ({self.teacher_ms / reached:.2f} times as fast as the teacher)' if kind == 'ms' else ''
             lines.append(f'{amount(kind, budget)} asked for, {amount(kind, reached)}{more} is the least')
-        return f'no plan is within the budget: {"; ".join(lines)}; allow more targets or smaller widths'
+        together = any(excess({kind: least[kind][kind]}, {kind: budget}) for kind, budget in budgets.items())
+        why = '' if together else ', each for itself, but not together'
+        return f'no plan is within the budget: {"; ".join(lines)}{why}; allow more targets or smaller widths'
 
     # ---- measuring --------------------------------------------------------------------------------------------------
 

@@ -33,8 +33,7 @@ def images():
 def make_planner(teacher, images):
     """Make planners, two widths; on this machine a network's milliseconds are its multiplications over 10,000."""
     from mmrecast.analysis.complexity import count
-    from mmrecast.planning import costs, latencies
-    from mmrecast.planning.planner import Planner
+    from mmrecast.planning import costs, latencies, planner
 
     def ms(network, shape=SHAPE):
         return (count(network, shape, 'cifar').mults + 1) / 1e4
@@ -47,9 +46,9 @@ def make_planner(teacher, images):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(costs, '_timed', timed)
-        for module in (costs, latencies):
+        for module in (costs, latencies, planner):
             patch.setattr(module, 'time_networks', time_networks)
-        yield lambda: Planner(teacher, SHAPE, *images, ratios=(1, 0.5))
+        yield lambda **options: planner.Planner(teacher, SHAPE, *images, **(dict(ratios=(1, 0.5)) | options))
 
 
 @pytest.fixture(scope='module')

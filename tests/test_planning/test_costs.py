@@ -4,12 +4,16 @@ import itertools
 
 import pytest
 import torch
-from tiny import SHAPE
+from tiny import SHAPE, classifier
 
 from mmrecast.analysis.complexity import count
 from mmrecast.analysis.latency_settings import LatencySettings
+from mmrecast.models import build_network
+from mmrecast.planning import costs as costs_module
+from mmrecast.planning.candidates import candidates_of
 from mmrecast.planning.choice import Choice
 from mmrecast.planning.costs import calibrate, costs_of, options_of, random_choices, recipe_of, student_of
+from mmrecast.surgery.chain import find_chain
 
 
 @pytest.fixture
@@ -28,13 +32,22 @@ def test_counts_of_blocks_add_up_to_those_of_networks(teacher, chain, options):
     assert rests == {(36.0, 36.0 * 64)}  # the stem: 1 → 4 channels of 3x3 on 8x8 pixels
 
 
-def test_equal_forms_are_timed_once(teacher, chain, candidates):
-    costs = costs_of(teacher, chain, candidates, repeats=1, warmup=0)
-    times = {}
-    for i, (own, named) in enumerate(zip(costs, candidates, strict=True)):
-        for cost, candidate in zip(own, named, strict=True):
-            assert cost['ms'] > 0
-            assert times.setdefault((i, candidate.name), cost['ms']) == cost['ms']
+def test_equal_forms_are_timed_once(monkeypatch):
+    """The first two blocks are alike; the first one reads the stem at full width alone."""
+    network = build_network(classifier(14)).eval()
+    chain, own = find_chain(network, SHAPE), candidates_of(network, SHAPE, ['ConvBlock'], (1, 0.5))
+    timed = []
+
+    def each_another(forms, *_):
+        timed.extend(forms)
+        return {key: 1.0 + i for i, key in enumerate(forms)}
+
+    monkeypatch.setattr(costs_module, '_timed', each_another)
+    found = costs_of(network, chain, own)
+    assert sum(map(len, own)) > len(timed) == len(set(timed))
+    ms = [{c.name: cost['ms'] for c, cost in zip(*both, strict=True)} for both in zip(own, found, strict=True)]
+    assert set(ms[0]) == {'kept 4→4', 'ConvBlock 4→4', 'ConvBlock 4→2'} < set(ms[1])
+    assert all(ms[1][name] == time for name, time in ms[0].items()) and len({*ms[1].values()}) == len(ms[1])
 
 
 def test_random_choices_differ_and_agree(options):

@@ -1,5 +1,7 @@
 """What a planner chooses among, and what it makes of recipes made by hand."""
 
+import re
+
 import pytest
 from tiny import SHAPE
 
@@ -66,6 +68,91 @@ def test_what_is_measured_is_what_was_predicted_here(planner):
     plan = planner.plan(speedup=1.5)
     assert plan.speedup >= 1.5 / 1.03 and plan.over == {}
     assert plan.predicted_ms == pytest.approx(plan.measured_ms, rel=0.01)
+
+
+@pytest.fixture
+def off(planner, monkeypatch):
+    """Networks are measured as so many times as fast as they were predicted to be."""
+    found = []
+
+    def be(factor):
+        def times(network, chain, choices, **how):
+            predicted = [planner.line.whole(choice.cost('ms')) for choice in choices]
+            found.extend(planner.teacher_ms / ms * factor for ms in predicted)
+            return [(1.0, planner.teacher_ms / ms * factor) for ms in predicted]
+
+        monkeypatch.setattr('mmrecast.planning.planner.time_choices', times)
+        return found
+
+    return be
+
+
+def test_what_is_faster_than_asked_for_is_chosen_again(planner, off):
+    """So is what is slower; what is taken is the best of those that were measured to be within."""
+    exact = planner.plan(speedup=2)
+    for factor in (1.3, 0.8):
+        measured = off(factor)
+        plan = planner.plan(speedup=2)
+        assert plan.over == {} and plan.speedup >= 2 / 1.03
+        assert len(measured) > 1 and plan.speedup <= max(measured)
+        assert (plan.price < exact.price) == (factor > 1)
+
+
+def test_what_is_reached_against_the_prediction_is_not_refused(planner, off):
+    fastest = planner.teacher_ms / planner.fastest_ms
+    with pytest.raises(ValueError, match='asked for, .* is the least'):
+        planner.plan(speedup=1.1 * fastest)
+    off(1.2)
+    plan = planner.plan(speedup=1.1 * fastest)
+    assert plan.over == {} and plan.choice.positions == cheapest(planner.options, 'ms').positions
+
+
+def test_budgets_that_hold_each_for_itself_alone(make_planner):
+    """Depthwise separable blocks have the fewest weights, convolutions read the fewest activations."""
+    planner = make_planner(keep=False, targets=['ConvBlock', 'DepthwiseSeparable'], ratios=[1])
+    least = {kind: cheapest(planner.options, kind) for kind in ('params', 'acts')}
+    taken = {kind: planner.measured(choice) for kind, choice in least.items()}
+    assert taken['params'].acts > taken['acts'].acts
+    with pytest.raises(ValueError, match=r'is the least, each for itself, but not together; allow'):
+        planner.plan(max_params=taken['params'].params, max_acts=taken['acts'].acts)
+
+
+def test_a_copy_of_the_teacher_is_no_plan(planner, monkeypatch):
+    """Where it is measured as fast enough by accident something is recast all the same."""
+    monkeypatch.setattr('mmrecast.planning.planner.time_choices', lambda *args, **how: [(1.0, 1.2)])
+    plan = planner.plan(speedup=1.04)
+    assert plan.recipe and plan.over == {}
+    with pytest.raises(ValueError, match='the teacher is within the budget already'):
+        planner.plan(speedup=1.02)
+
+
+def test_a_latency_is_one_of_now(planner, monkeypatch):
+    """The machine is half as fast as when the candidates were measured."""
+    lines = []
+    monkeypatch.setattr(planner, 'told', lines.append)
+    limit = planner.teacher_ms / 1.5
+    same = planner.plan(latency_ms=limit)
+    assert same.recipe == planner.plan(speedup=1.5).recipe and not lines
+    monkeypatch.setattr('mmrecast.planning.planner.time_networks', lambda *a, **h: [(2 * planner.teacher_ms, 1.0)])
+    assert planner.plan(latency_ms=2 * limit).recipe == same.recipe
+    assert re.search(r'the teacher takes \S+ ms now, \S+ ms when', lines[0])
+
+
+def test_nothing_may_be_kept(make_planner):
+    """A budget of half the weights: what the blocks take is known though none of them is a candidate."""
+    planner = make_planner(keep=False, targets=['ConvBlock'])
+    whole = count(planner.teacher, SHAPE, 'cifar').params
+    assert planner.plan(max_params=whole // 2).params <= whole // 2
+    points = planner.frontier(4)
+    assert points[0][0] > points[-1][0] and points[0][0] <= planner.teacher_ms
+
+
+def test_of_those_that_are_ranked_the_one_that_loses_least_is_taken(planner, monkeypatch):
+    losses = iter((0.3, 0.1, 0.2))
+    monkeypatch.setattr(planner, 'judge', lambda student: next(losses))
+    first = planner.plan(max_params=1200)
+    found = planner.plan(max_params=1200, ranked=3)
+    assert found.loss == 0.1 and found.recipe != first.recipe and found.price > first.price
 
 
 def test_a_plan_that_stays_over_its_budget_says_by_how_much(planner, monkeypatch):

@@ -80,6 +80,27 @@ def test_plans_are_put_together_and_judged_by_accuracy(plan, tmp_path):
     assert status == 0 and 'UNDER' not in said and 'by closed forms alone, 1 asked for' in said
 
 
+def test_blocks_of_the_recipe_and_those_that_are_named_are_tried(plan, tmp_path):
+    """The recipe has one that is no candidate else; its widths are not taken over."""
+
+    def kinds(*args):
+        assert plan('--max-params', '1200', '--out', tmp_path / 'p.py', *args)[0] == 0
+        return {rule['target']['type'] for rule in Config.fromfile(tmp_path / 'p.py').model.recipe}
+
+    target = dict(type='StackedBlocks', block='ConvBlock', depth=2, width_ratio=0.5)
+    given = Config.fromfile(tmp_path / 'given.py')
+    given.model.recipe = [dict(source='backbone.layer1.0', target=target)]
+    write(given, tmp_path / 'given.py')
+    assert kinds('--targets', 'ConvBlock') == {'ConvBlock'}
+    from mmrecast.planning.from_config import targets_with
+
+    found = targets_with(given.model.recipe)
+    assert found[-1] == dict(type='StackedBlocks', block='ConvBlock', depth=2) and len(found) == 7
+    assert targets_with([dict(source='a', target='mmrecast.ConvBlock')]) == found[:-1]
+    status, _, err = plan('--max-params', '1200', '--targets', 'ConvBlok')
+    assert status == 2 and "'ConvBlok' is not registered" in err and 'ConvBlock' in err
+
+
 def test_a_plan_over_its_budget_is_said_to_be(plan, tmp_path, monkeypatch, tool):
     from dataclasses import replace
 

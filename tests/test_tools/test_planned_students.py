@@ -77,8 +77,10 @@ def test_uniform_recipes_by_hand(run, tmp_path):
     status, said, err = run('--speedups', '2', '--plan-only', '--equal', '0')
     assert status == 0, err
     assert said.startswith('planned: planned, ') and len(said.splitlines()) <= 3
-    recipes = json.loads((tmp_path / 'runs/recipes_2.json').read_text())
-    assert recipes[0]['params'] <= 1200
+    kept = json.loads((tmp_path / 'runs/recipes_2.json').read_text())
+    assert kept['recipes'][0]['params'] <= 1200 and kept['seconds'] > 0 and kept['settings']['images'] == 16
+    status, _, err = run('--speedups', '2', '--plan-only', '--equal', '0.1', '--batch-size', '3')
+    assert status == 2 and 'was made with another batch_size, equal: give another --work-dir' in err
     from mmrecast.planning.from_config import planner_for
 
     cfg = Config.fromfile(tmp_path / 'base.py')

@@ -12,6 +12,7 @@ What is finished is kept, so that it can be interrupted; several calls can share
 
 import argparse
 import functools
+import hashlib
 import json
 import sys
 import time
@@ -114,30 +115,49 @@ def rivals(planner: Planner, plan: Planned, equal: float) -> list[tuple[str, str
     return found
 
 
-def recipes_for(planner: Planner, cfg: Config, base: Path, asked: float, equal: float, folder: Path) -> list[Recipe]:
+def recipes_for(planner: Planner, cfg: Config, asked: float, args: argparse.Namespace) -> list[Recipe]:
     """Plan for a speed-up, write the configs of the plan and of its rivals, and return them."""
-    file = folder / f'recipes_{asked:g}.json'
-    if file.is_file():
-        return [Recipe(**one) for one in json.loads(file.read_text(encoding='utf-8'))]
-    plan = planner.plan(asked)
+    folder, plan = args.work_dir, planner.plan(asked)
     paths, convention = planner.chain.paths, convention_for(planner.input_shape)
     found = []
-    for family, name, recipe, speedup in rivals(planner, plan, equal):
+    for family, name, recipe, speedup in rivals(planner, plan, args.equal):
         counted = count(student_by(planner.teacher, planner.chain, recipe), planner.input_shape, convention)
         numbers = (round(speedup, 4), int(counted.params), int(counted.mults))
         config = folder / f'{family}_{asked:g}.py'
         about = f'{name}, {speedup:.2f} times as fast as the teacher'
-        texts = {family: (config, config_text(cfg, base, folder, recipe, (), paths, {}, about))}
+        texts = {family: (config, config_text(cfg, args.config, folder, recipe, (), paths, {}, about))}
         if family == 'planned':
-            warm = planned_config(planner, plan, cfg, base, folder, about)
-            texts = {'planned': (config, planned_config(planner, plan, cfg, base, folder, about, warm=False))}
+            warm = planned_config(planner, plan, cfg, args.config, folder, about)
+            texts = {'planned': (config, planned_config(planner, plan, cfg, args.config, folder, about, warm=False))}
             if 'trained_blocks' in warm:
                 texts['warm'] = (folder / f'warm_{asked:g}.py', warm)
         for kind, (path, text) in texts.items():
             write_text(text, path)
             found.append(Recipe(kind, asked, name, str(path), *numbers))
-    write_json([asdict(one) for one in found], file)
     return found
+
+
+def settings_of(args: argparse.Namespace) -> dict:
+    """Return what recipes and their measured speed-ups depend on."""
+    names = ('ratios', 'images', 'train_images', 'batch_size', 'repeats', 'equal')
+    weights = hashlib.sha256(Path(args.teacher).read_bytes()).hexdigest()[:16]
+    return dict(config=Path(args.config).name, teacher=weights) | {name: getattr(args, name) for name in names}
+
+
+def kept_recipes(args: argparse.Namespace, asked: float) -> tuple[list[Recipe], float] | None:
+    """Return the recipes for a speed-up that a work dir holds, and the seconds that planning took; None for none.
+
+    Raises:
+        ValueError: They were made with other settings.
+    """
+    file = args.work_dir / f'recipes_{asked:g}.json'
+    if not file.is_file():
+        return None
+    content = json.loads(file.read_text(encoding='utf-8'))
+    other = [name for name, value in settings_of(args).items() if content['settings'].get(name) != value]
+    if other:
+        raise ValueError(f'{file} was made with another {", ".join(other)}: give another --work-dir')
+    return [Recipe(**one) for one in content['recipes']], content['seconds']
 
 
 def schedule(cfg: Config, iters: int, teacher: str) -> Config:
@@ -221,31 +241,30 @@ def main() -> None:
         check_counts(iters=args.iters, images=args.images, jobs=args.jobs, batch_size=args.batch_size)
         check_counts(repeats=args.repeats)
         register_all_modules()
-        about, asked = conditions(), {}
+        about = conditions()
         args.work_dir.mkdir(parents=True, exist_ok=True)
-        missing = [s for s in args.speedups if not (args.work_dir / f'recipes_{s:g}.json').is_file()]
+        missing = [speedup for speedup in args.speedups if kept_recipes(args, speedup) is None]
         cfg = read_config(args.config)
         cfg.model.teacher_ckpt = args.teacher
         if missing:
             MMLogger.get_current_instance().setLevel('WARNING')  # a line per start would be hundreds
-            begin = time.perf_counter()
             planner = planner_for(
                 cfg, args.images, args.train_images, args.data_root, ratios=args.ratios, jobs=args.jobs,
                 cache=str(args.work_dir / 'prices'), batch_size=args.batch_size, repeats=args.repeats,
                 settings=LatencySettings(), told=lambda line: print(line, file=sys.stderr, flush=True),
             )  # fmt: skip
             print(f'{sum(map(len, planner.options))} options are priced', file=sys.stderr)
-            asked['priced'] = round(time.perf_counter() - begin, 1)
             for speedup in missing:
                 begin = time.perf_counter()
-                recipes_for(planner, cfg, args.config, speedup, args.equal, args.work_dir)
-                asked[f'{speedup:g}'] = round(time.perf_counter() - begin, 1)
+                made = [asdict(one) for one in recipes_for(planner, cfg, speedup, args)]
+                about_them = dict(
+                    settings=settings_of(args), seconds=round(time.perf_counter() - begin, 1), recipes=made
+                )
+                write_json(about_them, args.work_dir / f'recipes_{speedup:g}.json')
             del planner
-        recipes = [
-            Recipe(**one)
-            for s in args.speedups
-            for one in json.loads((args.work_dir / f'recipes_{s:g}.json').read_text(encoding='utf-8'))
-        ]
+        kept = {speedup: kept_recipes(args, speedup) for speedup in args.speedups}
+        asked = {f'{speedup:g}': seconds for speedup, (_, seconds) in kept.items()}
+        recipes = [recipe for own, _ in kept.values() for recipe in own]
         if args.plan_only:
             for one in recipes:
                 print(f'{one.kind}: {one.name}, {one.speedup:.2f} times as fast, {one.params:,} weights')

@@ -211,8 +211,8 @@ def main() -> None:
             plan = planner.plan(
                 speedup, args.target_latency_ms, args.max_params, args.max_mults, args.max_acts, args.ranked
             )
-            seconds, begin = time.perf_counter() - begin, time.perf_counter()
-            plans.append((speedup, plan, seconds))
+            plans.append((speedup, plan, time.perf_counter() - begin))
+            begin = time.perf_counter()
         drawn = frontier(planner, args, recipes, labelled) if args.frontier is not None else {}
         print(conditions_line(conditions(settings)))
         for speedup, plan, seconds in plans:
@@ -226,7 +226,9 @@ def main() -> None:
             if args.min_top1 is not None:
                 judged, line = accuracy(planner, plan, labelled, args.min_top1)
                 print(line)
+            begin = time.perf_counter()
             write_text(planned_config(planner, plan, cfg, args.config, out.resolve().parent, told), out)
+            seconds += time.perf_counter() - begin
             about = record(planner, plan, settings) | dict(seconds=seconds) | drawn | judged
             write_json(about, out.with_suffix('.json'))
             print(f'{out} and {out.with_suffix(".json")} written; now: python tools/train.py {out}')

@@ -31,7 +31,7 @@ def draw_frontier(
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10 if real else 6, 4), layout='constrained')
+    figure = Figure(figsize=(10 if real else 6, 4.5), layout='constrained')
     axes, *more = figure.subplots(1, 2 if real else 1, squeeze=False)[0]
     markers = dict(zip(beside, cycle('sv^<>px'), strict=False))
     ranked = sorted((ms, loss) for ms, loss, _ in points)
@@ -42,16 +42,16 @@ def draw_frontier(
     axes.set(xlabel='latency, ms', ylabel='loss, nats per image')
     for own in more:
         if teacher_top1 is not None:
-            own.plot([teacher_ms], [teacher_top1], 'D', color='0.3', label='teacher')
+            own.plot([teacher_ms], [teacher_top1], 'D', color='0.3')
         own.set(xlabel='latency, ms', ylabel='top-1, %')
     for i, (name, found) in enumerate(real.items()):
         look: dict[str, Any] = dict(marker=markers.get(name, 'o'), color=f'C{i}', fillstyle='none', linestyle='none')
         ms = [one.ms for one in found]
         axes.plot(ms, [one.loss for one in found], label=f'{name}, put together', **look)
         for own in more:
-            own.plot(ms, [one.top1 for one in found], label=f'{name}, put together', **look)
+            own.plot(ms, [one.top1 for one in found], **look)
     for own in (axes, *more):
         own.grid(alpha=0.3)
-        own.legend()
+    figure.legend(*axes.get_legend_handles_labels(), loc='outside lower center', ncols=2)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)

@@ -177,7 +177,8 @@ class Planner:
             moved = changed
         if not within:
             return plans[0]
-        best_few = sorted(within.values(), key=lambda plan: plan.price)[: max(ranked, 1)]
+        as_priced_now = [replace(plan, choice=self._choice_at(plan.choice.positions)) for plan in within.values()]
+        best_few = sorted(as_priced_now, key=lambda plan: plan.price)[: max(ranked, 1)]
         if len(best_few) > 1:
             best_few = [replace(plan, loss=self.judge(self.put_together(plan.recipe))) for plan in best_few]
             best_few.sort(key=lambda plan: plan.loss)
@@ -215,8 +216,10 @@ class Planner:
                 widths = f'{entry.in_channels}→{entry.out_channels}'
                 raise ValueError(f'{entry.path!r} as the recipe has it ({what} {widths}) is none of the candidates')
             positions.append(made.index(wanted))
-        options = tuple(own[j] for own, j in zip(self.options, positions, strict=True))
-        return Choice(options, tuple(positions))
+        return self._choice_at(positions)
+
+    def _choice_at(self, positions: Sequence[int]) -> Choice:
+        return Choice(tuple(own[j] for own, j in zip(self.options, positions, strict=True)), tuple(positions))
 
     @property
     def fastest_ms(self) -> float:

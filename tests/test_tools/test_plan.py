@@ -101,6 +101,18 @@ def test_blocks_of_the_recipe_and_those_that_are_named_are_tried(plan, tmp_path)
     assert status == 2 and "'ConvBlok' is not registered" in err and 'ConvBlock' in err
 
 
+def test_blocks_that_are_trained_apart_keep_the_widths_between_them(plan, tmp_path):
+    """What is written trains: a block behind a narrowed one would be refused."""
+    out = tmp_path / 'p.py'
+    status, _, err = plan('--max-params', '1200', '--out', out, '--cfg-options', 'model.block_input=teacher')
+    assert status == 0 and "block_input='teacher' keeps the widths between blocks" in err
+    cfg = Config.fromfile(out)
+    assert cfg.model.block_input == 'teacher'
+    widths = {rule['target']['out_channels'] for rule in cfg.model.recipe}
+    assert cfg.model.recipe and widths <= {4, 6, 8}
+    tiny.run(cfg, tmp_path / 'run')
+
+
 def test_a_plan_over_its_budget_is_said_to_be(plan, tmp_path, monkeypatch, tool):
     from dataclasses import replace
 

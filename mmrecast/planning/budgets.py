@@ -29,7 +29,7 @@ def budgets_of(
     max_mults: int | None = None,
     max_acts: int | None = None,
 ) -> dict[str, float]:
-    """Return the largest cost of each kind that is limited.
+    """Return the largest cost of each kind that is limited; what is given has passed `check_budgets`.
 
     Args:
         teacher (Mapping[str, float]): What the teacher takes, by kind.
@@ -38,9 +38,8 @@ def budgets_of(
         max_params, max_mults, max_acts (int, optional): Of the whole network.
 
     Raises:
-        ValueError: As `check_budgets`, or the teacher is within all of them, as `excess` has it.
+        ValueError: The teacher is within all of them, as `excess` has it.
     """
-    check_budgets(speedup=speedup, latency_ms=latency_ms, max_params=max_params, max_mults=max_mults, max_acts=max_acts)
     faster = None if speedup is None else teacher['ms'] / speedup
     latencies = [limit for limit in (faster, latency_ms) if limit is not None]
     limits = dict(ms=min(latencies, default=None), params=max_params, mults=max_mults, acts=max_acts)

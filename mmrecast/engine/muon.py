@@ -1,0 +1,119 @@
+"""Muon for convolutions: steps of equal size in all directions of a kernel, Adam's for everything else."""
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor
+
+from mmrecast.registry import OPTIMIZERS
+
+QUINTIC = (3.4445, -4.7750, 2.0315)  # of Jordan et al.: steepest at 0, ends within 0.7 and 1.2
+RMS = 0.2  # of Adam's usual step, in units of its rate (Liu et al.)
+
+
+@OPTIMIZERS.register_module()
+class MuonWithAuxAdam(torch.optim.AdamW):
+    """Muon (Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks") for convolutions.
+
+    The kernel of a convolution, [outputs, inputs, height, width], is a matrix of [outputs, inputs · height · width]:
+    its step is Nesterov's momentum of the gradient with all singular values brought near 1, times
+    ``0.2 · sqrt(max(rows, columns))``, with which one rate serves Muon and Adam (Liu et al. 2025, "Muon is scalable for
+    LLM training", Eq. 4). Kernels with one input per output (depthwise ones, too), linear layers, biases and norms take
+    the steps of AdamW. Unlike ``torch.optim.Muon``, which takes matrices alone and rounds them to bfloat16, this one
+    computes in float32: processors without bfloat16 would take sixteen times as long.
+
+    Args:
+        params (Iterable): Parameters, or dicts of them with settings of their own.
+        lr (float): Rate of both. Defaults to 1e-3.
+        momentum (float): Of Muon. Defaults to 0.95.
+        betas (tuple[float, float]): Of Adam. Defaults to (0.9, 0.999).
+        eps (float): Of Adam. Defaults to 1e-8.
+        weight_decay (float): Of both, times the rate, apart from the gradient. Defaults to 0.
+        ns_steps (int): Newton-Schulz iterations. Defaults to 5.
+
+    Raises:
+        ValueError: A number is out of its range.
+    """
+
+    def __init__(
+        self,
+        params: Iterable,
+        lr: float = 1e-3,
+        momentum: float = 0.95,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        ns_steps: int = 5,
+    ) -> None:
+        if not 0 <= momentum < 1:
+            raise ValueError(f'momentum must be at least 0 and smaller than 1, got {momentum}')
+        if isinstance(ns_steps, bool) or not isinstance(ns_steps, int) or ns_steps < 1:
+            raise ValueError(f'ns_steps must be a whole number of at least 1, got {ns_steps!r}')
+        super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
+        for group in self.param_groups:
+            group.setdefault('momentum', momentum)
+        self.ns_steps = ns_steps
+
+    @torch.no_grad()
+    def step(self, closure: Callable | None = None) -> Tensor | None:
+        """Take one step; return what ``closure`` returns."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        kernels = [
+            (group, kernel, kernel.grad)
+            for group in self.param_groups
+            for kernel in group['params']
+            if is_kernel(kernel) and kernel.grad is not None
+        ]
+        for _, kernel, _ in kernels:  # Adam passes over what has no gradient
+            kernel.grad = None
+        super().step()
+        alike = defaultdict(list)
+        for group, kernel, gradient in kernels:
+            kernel.grad = gradient
+            alike[kernel.shape[0], kernel[0].numel(), kernel.device].append((group, kernel))
+        for same in alike.values():
+            updates = orthogonal(torch.stack([self._momentum(*one) for one in same]), self.ns_steps)
+            for (group, kernel), update in zip(same, updates, strict=True):
+                kernel.mul_(1 - group['lr'] * group['weight_decay'])
+                scale = RMS * math.sqrt(max(update.shape))
+                kernel.add_(update.view(kernel.shape).to(kernel.dtype), alpha=-group['lr'] * scale)
+        return loss
+
+    def _momentum(self, group: dict, kernel: Tensor) -> Tensor:
+        state, rate = self.state[kernel], group['momentum']
+        if 'momentum_buffer' not in state:
+            state['momentum_buffer'] = torch.zeros_like(kernel)
+            state['step'] = torch.zeros(())  # AdamW looks for one in every state that it restores
+        state['step'] += 1
+        buffer = state['momentum_buffer'].lerp_(kernel.grad, 1 - rate)
+        return kernel.grad.lerp(buffer, rate).flatten(1).float()
+
+
+def is_kernel(parameter: Tensor) -> bool:
+    """Tell whether a parameter is a convolution's kernel that mixes inputs."""
+    return parameter.ndim > 2 and parameter.shape[1] > 1
+
+
+def orthogonal(matrices: Tensor, steps: int) -> Tensor:
+    """Bring all singular values of matrices near 1 by Newton-Schulz iterations.
+
+    Args:
+        matrices (Tensor): [number, rows, columns], of any scale.
+        steps (int): Iterations; 5 bring what is above a hundredth of the norm to between 0.7 and 1.2.
+
+    Returns:
+        Tensor: [number, rows, columns]; zero where a matrix is.
+    """
+    upright = matrices.shape[1] > matrices.shape[2]
+    x = matrices.mT if upright else matrices
+    x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
+    a, b, c = QUINTIC
+    for _ in range(steps):
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.mT if upright else x

@@ -3,6 +3,7 @@
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -10,7 +11,6 @@ from torch import Tensor
 from mmrecast.registry import OPTIMIZERS
 
 QUINTIC = (3.4445, -4.7750, 2.0315)  # of Jordan et al.: steepest at 0, ends within 0.7 and 1.2
-RMS = 0.2  # of Adam's usual step, in units of its rate (Liu et al.)
 
 
 @OPTIMIZERS.register_module()
@@ -19,7 +19,7 @@ class MuonWithAuxAdam(torch.optim.AdamW):
 
     The kernel of a convolution, [outputs, inputs, height, width], is a matrix of [outputs, inputs · height · width]:
     its step is Nesterov's momentum of the gradient with all singular values brought near 1, times
-    ``0.2 · sqrt(max(rows, columns))``, with which one rate serves Muon and Adam (Liu et al. 2025, "Muon is scalable for
+    ``rms · sqrt(max(rows, columns))``, with which one rate serves Muon and Adam (Liu et al. 2025, "Muon is scalable for
     LLM training", Eq. 4). Kernels with one input per output (depthwise ones, too), linear layers, biases and norms take
     the steps of AdamW. Unlike ``torch.optim.Muon``, which takes matrices alone and rounds them to bfloat16, this one
     computes in float32: processors without bfloat16 would take sixteen times as long.
@@ -27,6 +27,7 @@ class MuonWithAuxAdam(torch.optim.AdamW):
     Args:
         params (Iterable): Parameters, or dicts of them with settings of their own.
         lr (float): Rate of both. Defaults to 1e-3.
+        rms (float): Root mean square of a kernel's step in units of the rate. Defaults to 0.2, which Adam's usually are.
         momentum (float): Of Muon. Defaults to 0.95.
         betas (tuple[float, float]): Of Adam. Defaults to (0.9, 0.999).
         eps (float): Of Adam. Defaults to 1e-8.
@@ -41,6 +42,7 @@ class MuonWithAuxAdam(torch.optim.AdamW):
         self,
         params: Iterable,
         lr: float = 1e-3,
+        rms: float = 0.2,
         momentum: float = 0.95,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
@@ -49,12 +51,14 @@ class MuonWithAuxAdam(torch.optim.AdamW):
     ) -> None:
         if not 0 <= momentum < 1:
             raise ValueError(f'momentum must be at least 0 and smaller than 1, got {momentum}')
+        if not (isinstance(rms, Real) and 0 < rms < math.inf):
+            raise ValueError(f'rms must be a positive number, got {rms!r}')
         if isinstance(ns_steps, bool) or not isinstance(ns_steps, int) or ns_steps < 1:
             raise ValueError(f'ns_steps must be a whole number of at least 1, got {ns_steps!r}')
         super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
         for group in self.param_groups:
             group.setdefault('momentum', momentum)
-        self.ns_steps = ns_steps
+        self.rms, self.ns_steps = rms, ns_steps
 
     @torch.no_grad()
     def step(self, closure: Callable | None = None) -> Tensor | None:
@@ -80,7 +84,7 @@ class MuonWithAuxAdam(torch.optim.AdamW):
             updates = orthogonal(torch.stack([self._momentum(*one) for one in same]), self.ns_steps)
             for (group, kernel), update in zip(same, updates, strict=True):
                 kernel.mul_(1 - group['lr'] * group['weight_decay'])
-                scale = RMS * math.sqrt(max(update.shape))
+                scale = self.rms * math.sqrt(max(update.shape))
                 kernel.add_(update.view(kernel.shape).to(kernel.dtype), alpha=-group['lr'] * scale)
         return loss
 

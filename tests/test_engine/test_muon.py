@@ -43,13 +43,13 @@ def test_nothing_comes_of_nothing():
 
 
 @pytest.mark.parametrize('shape', SHAPES)
-@pytest.mark.parametrize('scale', [1e-5, 1e5])
-def test_a_step_has_the_size_of_adams_whatever_the_gradients(shape, scale):
+@pytest.mark.parametrize('rms, scale', [(0.2, 1e-5), (0.2, 1e5), (0.6, 1)])
+def test_a_step_has_the_size_that_is_asked_for_whatever_the_gradients(shape, rms, scale):
     kernel = with_gradient(*shape, scale=scale)
     before = kernel.detach().clone()
-    MuonWithAuxAdam([kernel], lr=0.1).step()
+    MuonWithAuxAdam([kernel], lr=0.1, rms=rms).step()
     size = (kernel - before).square().mean().sqrt().item()
-    assert 0.1 * 0.2 * 0.6 < size < 0.1 * 0.2 * 1.2
+    assert 0.1 * rms * 0.6 < size < 0.1 * rms * 1.2
 
 
 @pytest.mark.skipif(not hasattr(torch.optim, 'Muon'), reason='PyTorch before 2.9 has no Muon')
@@ -136,6 +136,8 @@ def test_a_kernel_without_a_gradient_stays():
     [
         (dict(momentum=1.0), 'momentum must be at least 0 and smaller than 1'),
         (dict(momentum=-0.1), 'momentum must be at least 0 and smaller than 1'),
+        (dict(rms=0.0), 'rms must be a positive number, got 0.0'),
+        (dict(rms='0.2'), "rms must be a positive number, got '0.2'"),
         (dict(ns_steps=0), 'ns_steps must be a whole number of at least 1, got 0'),
         (dict(ns_steps=2.5), 'ns_steps must be a whole number of at least 1, got 2.5'),
         (dict(lr=math.nan), 'lr must be a number, got nan'),

@@ -27,7 +27,7 @@ class MuonWithAuxAdam(torch.optim.AdamW):
     Args:
         params (Iterable): Parameters, or dicts of them with settings of their own.
         lr (float): Rate of both. Defaults to 1e-3.
-        rms (float): Root mean square of a kernel's step in units of the rate. Defaults to 0.2, which Adam's usually are.
+        rms (float): Root mean square of a kernel's step over the rate. Defaults to 0.2, what Adam's steps usually have.
         momentum (float): Of Muon. Defaults to 0.95.
         betas (tuple[float, float]): Of Adam. Defaults to (0.9, 0.999).
         eps (float): Of Adam. Defaults to 1e-8.

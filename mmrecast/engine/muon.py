@@ -7,6 +7,7 @@ from numbers import Real
 
 import torch
 from torch import Tensor
+from torch.optim.adamw import adamw
 
 from mmrecast.registry import OPTIMIZERS
 
@@ -14,7 +15,7 @@ QUINTIC = (3.4445, -4.7750, 2.0315)  # of Jordan et al.: steepest at 0, ends wit
 
 
 @OPTIMIZERS.register_module()
-class MuonWithAuxAdam(torch.optim.AdamW):
+class MuonWithAuxAdam(torch.optim.Optimizer):
     """Muon (Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks") for convolutions.
 
     The kernel of a convolution, [outputs, inputs, height, width], is a matrix of [outputs, inputs · height · width]:
@@ -49,16 +50,19 @@ class MuonWithAuxAdam(torch.optim.AdamW):
         weight_decay: float = 0.0,
         ns_steps: int = 5,
     ) -> None:
-        if not 0 <= momentum < 1:
-            raise ValueError(f'momentum must be at least 0 and smaller than 1, got {momentum}')
-        if not (isinstance(rms, Real) and 0 < rms < math.inf):
-            raise ValueError(f'rms must be a positive number, got {rms!r}')
-        if isinstance(ns_steps, bool) or not isinstance(ns_steps, int) or ns_steps < 1:
-            raise ValueError(f'ns_steps must be a whole number of at least 1, got {ns_steps!r}')
-        super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
-        for group in self.param_groups:
-            group.setdefault('momentum', momentum)
-        self.rms, self.ns_steps = rms, ns_steps
+        for name, value, fits in (
+            ('lr', lr, lr >= 0),
+            ('rms', rms, isinstance(rms, Real) and 0 < rms < math.inf),
+            ('momentum', momentum, 0 <= momentum < 1),
+            ('betas', betas, all(0 <= beta < 1 for beta in betas)),
+            ('eps', eps, eps >= 0),
+            ('weight_decay', weight_decay, weight_decay >= 0),
+            ('ns_steps', ns_steps, isinstance(ns_steps, int) and ns_steps >= 1),
+        ):
+            if not fits:
+                raise ValueError(f'{name} is out of its range: {value!r}')
+        defaults = dict(lr=lr, rms=rms, momentum=momentum, betas=betas, eps=eps, weight_decay=weight_decay)
+        super().__init__(params, defaults | dict(ns_steps=ns_steps))
 
     @torch.no_grad()
     def step(self, closure: Callable | None = None) -> Tensor | None:
@@ -67,33 +71,41 @@ class MuonWithAuxAdam(torch.optim.AdamW):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        kernels = [
-            (group, kernel, kernel.grad)
-            for group in self.param_groups
-            for kernel in group['params']
-            if is_kernel(kernel) and kernel.grad is not None
-        ]
-        for _, kernel, _ in kernels:  # Adam passes over what has no gradient
-            kernel.grad = None
-        super().step()
-        alike = defaultdict(list)
-        for group, kernel, gradient in kernels:
-            kernel.grad = gradient
-            alike[kernel.shape[0], kernel[0].numel(), kernel.device].append((group, kernel))
-        for same in alike.values():
-            updates = orthogonal(torch.stack([self._momentum(*one) for one in same]), self.ns_steps)
-            for (group, kernel), update in zip(same, updates, strict=True):
-                kernel.mul_(1 - group['lr'] * group['weight_decay'])
-                scale = self.rms * math.sqrt(max(update.shape))
-                kernel.add_(update.view(kernel.shape).to(kernel.dtype), alpha=-group['lr'] * scale)
+        for group in self.param_groups:
+            trained = [parameter for parameter in group['params'] if parameter.grad is not None]
+            self._adam(group, [one for one in trained if not is_kernel(one)])
+            alike = defaultdict(list)
+            for kernel in filter(is_kernel, trained):
+                alike[kernel.shape[0], kernel[0].numel(), kernel.device].append(kernel)
+            for kernels in alike.values():
+                self._muon(group, kernels)
         return loss
+
+    def _adam(self, group: dict, parameters: list[Tensor]) -> None:
+        states = [self.state[parameter] for parameter in parameters]
+        for state, parameter in zip(states, parameters, strict=True):
+            if not state:
+                state['step'] = torch.zeros(())
+                state['exp_avg'], state['exp_avg_sq'] = torch.zeros_like(parameter), torch.zeros_like(parameter)
+        averages, squares, steps = ([state[name] for state in states] for name in ('exp_avg', 'exp_avg_sq', 'step'))
+        (beta1, beta2), rest = group['betas'], {name: group[name] for name in ('lr', 'weight_decay', 'eps')}
+        adamw(
+            parameters, [parameter.grad for parameter in parameters], averages, squares, [], steps,
+            amsgrad=False, beta1=beta1, beta2=beta2, maximize=False, **rest,
+        )  # fmt: skip
+
+    def _muon(self, group: dict, kernels: list[Tensor]) -> None:
+        """Step with kernels of one shape."""
+        updates = orthogonal(torch.stack([self._momentum(group, kernel) for kernel in kernels]), group['ns_steps'])
+        scale = group['rms'] * math.sqrt(max(updates.shape[1:]))
+        for kernel, update in zip(kernels, updates, strict=True):
+            kernel.mul_(1 - group['lr'] * group['weight_decay'])
+            kernel.add_(update.view(kernel.shape).to(kernel.dtype), alpha=-group['lr'] * scale)
 
     def _momentum(self, group: dict, kernel: Tensor) -> Tensor:
         state, rate = self.state[kernel], group['momentum']
-        if 'momentum_buffer' not in state:
+        if not state:
             state['momentum_buffer'] = torch.zeros_like(kernel)
-            state['step'] = torch.zeros(())  # AdamW looks for one in every state that it restores
-        state['step'] += 1
         buffer = state['momentum_buffer'].lerp_(kernel.grad, 1 - rate)
         return kernel.grad.lerp(buffer, rate).flatten(1).float()
 

@@ -117,6 +117,14 @@ def test_other_types_and_layouts_step_alike(dtype, form):
     torch.testing.assert_close(other.float().contiguous(), plain, rtol=0.02, atol=0.02)
 
 
+def test_hooks_of_a_step_are_called_once():
+    torch.optim.AdamW([with_gradient(2)])  # PyTorch wraps a class's step when one of its objects is made
+    optimizer, calls = MuonWithAuxAdam([with_gradient(4, 4, 3, 3), with_gradient(2)]), []
+    optimizer.register_step_pre_hook(lambda *_: calls.append(1))
+    optimizer.step()
+    assert calls == [1]
+
+
 def test_groups_have_rates_of_their_own_and_closures_are_called():
     one, two = with_gradient(4, 4, 3, 3), with_gradient(4, 4, 3, 3)
     start = one.detach().clone()
@@ -134,16 +142,17 @@ def test_a_kernel_without_a_gradient_stays():
 @pytest.mark.parametrize(
     'settings, told',
     [
-        (dict(momentum=1.0), 'momentum must be at least 0 and smaller than 1'),
-        (dict(momentum=-0.1), 'momentum must be at least 0 and smaller than 1'),
-        (dict(rms=0.0), 'rms must be a positive number, got 0.0'),
-        (dict(rms='0.2'), "rms must be a positive number, got '0.2'"),
-        (dict(ns_steps=0), 'ns_steps must be a whole number of at least 1, got 0'),
-        (dict(ns_steps=2.5), 'ns_steps must be a whole number of at least 1, got 2.5'),
+        (dict(momentum=1.0), 'momentum is out of its range: 1.0'),
+        (dict(momentum=-0.1), 'momentum is out of its range: -0.1'),
+        (dict(rms=0.0), 'rms is out of its range: 0.0'),
+        (dict(rms='0.2'), "rms is out of its range: '0.2'"),
+        (dict(ns_steps=0), 'ns_steps is out of its range: 0'),
+        (dict(ns_steps=2.5), 'ns_steps is out of its range: 2.5'),
         (dict(lr=math.nan), 'lr must be a number, got nan'),
-        (dict(lr=-1.0), 'learning rate'),
-        (dict(betas=(0.9, 1.0)), 'beta'),
-        (dict(weight_decay=-1.0), 'weight_decay'),
+        (dict(lr=-1.0), 'lr is out of its range: -1.0'),
+        (dict(betas=(0.9, 1.0)), r'betas is out of its range: \(0.9, 1.0\)'),
+        (dict(weight_decay=-1.0), 'weight_decay is out of its range: -1.0'),
+        (dict(eps=-1.0), 'eps is out of its range: -1.0'),
         (dict(nesterov=True), 'nesterov'),
     ],
 )
